@@ -1,0 +1,36 @@
+"""What can go wrong that the user must mend. A failed case is a result, never one of these.
+
+BenchboxError            one line for the user, exit code 2
+├── BadInputError        a file or an argument is wrong: where, key, what, what is allowed
+├── WouldOverwriteError  the output exists and nobody said that it may be replaced
+├── ResumeError          the journal belongs to another suite or another environment
+└── WorkerStartError     the worker's interpreter could not be started at all
+
+BenchboxWarning          something is off but the measurement goes on
+"""
+
+from __future__ import annotations
+
+
+class BenchboxError(Exception):
+    """Base of all errors whose text is meant for the user, as one line."""
+
+
+class BadInputError(BenchboxError):
+    """A suite, profile, report or argument is wrong; the text says where, what, and what is allowed."""
+
+
+class WouldOverwriteError(BenchboxError):
+    """The output exists already."""
+
+
+class ResumeError(BenchboxError):
+    """The journal to resume from was written for another suite or environment."""
+
+
+class WorkerStartError(BenchboxError):
+    """The worker's interpreter could not be started."""
+
+
+class BenchboxWarning(UserWarning):
+    """Something is off, and the measurement goes on."""

@@ -1,0 +1,1 @@
+"""The controller: order, launch, watch, journal. Never imports torch."""

@@ -1,0 +1,1 @@
+"""What will run: suite files become cases, profile files become hardware facts."""

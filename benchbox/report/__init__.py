@@ -1,0 +1,1 @@
+"""Build, read, write and render reports."""

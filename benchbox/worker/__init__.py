@@ -1,0 +1,1 @@
+"""The measured side: model, data, loop. The only room that imports torch or deepspeed."""
