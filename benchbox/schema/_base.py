@@ -1,0 +1,29 @@
+"""The base of all records and the words that their fields share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+SCHEMA_VERSION = 1
+
+Count = Annotated[int, Meta(ge=0)]
+PositiveInt = Annotated[int, Meta(ge=1)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+
+DataSource = Literal["device", "host", "loader", "folder", "digits"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero2-offload", "zero3-offload", "fsdp2"]
+MemoryFormat = Literal["contiguous", "channels_last"]
+HostAllocator = Literal["tuned", "system"]
+Outcome = Literal["ok", "oom", "unsupported", "timeout", "crashed", "invalid"]
+WarmupEnd = Literal["settled", "step-cap", "time-cap"]
+StopReason = Literal["confidence-interval", "noise-stable", "time-budget", "step-cap"]
+Confidence = Literal["high", "medium", "low"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all records."""

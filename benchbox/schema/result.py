@@ -1,0 +1,127 @@
+"""Attempts, cases and the report."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from benchbox.schema._base import Count, NonNegative, Outcome, Positive, PositiveInt, Record
+from benchbox.schema.case import Case, Suite
+from benchbox.schema.environment import Environment
+from benchbox.schema.hardware import HardwareProfile
+from benchbox.schema.telemetry import DeviceTelemetry, HostTelemetry
+from benchbox.schema.worker import RankResult
+
+
+class AttemptResult(Record):
+    """One line of the journal: one repetition of one case, in a process of its own."""
+
+    case_id: str
+    attempt: Count
+    outcome: Outcome
+    reason: str | None
+    stderr_tail: str | None
+    started_at: str
+    """Wall clock, ISO 8601 with zone."""
+    duration_s: NonNegative
+    overhead_s: NonNegative | None
+    """All of ``duration_s`` that is neither warm-up, measurement nor an extra pass."""
+    ranks: tuple[RankResult, ...]
+    devices: tuple[DeviceTelemetry, ...]
+    host: HostTelemetry | None
+
+
+class Interval(Record):
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+class CaseSummary(Record):
+    """Derived from the raw times of a case's ``ok`` attempts; the raw times stay beside it."""
+
+    samples_per_second: NonNegative
+    """Global batch over the slowest rank's mean step time; the middle of the attempts."""
+    samples_per_second_interval: Interval
+    interval_basis: Literal["attempts", "steps"]
+    """``steps`` where there was one attempt: the interval then knows nothing of run-to-run variation."""
+    num_attempts: PositiveInt
+    num_measured_steps: PositiveInt
+    step_time_p50_ns: Count
+    step_time_p95_ns: Count
+    peak_memory_allocated_bytes: Count | None
+    peak_memory_reserved_bytes: Count | None
+    device_memory_used_bytes: Count | None
+    """Largest NVML reading within the windows."""
+    peak_host_rss_bytes: Count | None
+    utilization_gpu_pct: NonNegative | None
+    utilization_memory_pct: NonNegative | None
+    power_w: NonNegative | None
+    joules_per_sample: NonNegative | None
+    energy_source: Literal["counter", "power-integral"] | None
+    throttled_samples_pct: NonNegative | None
+    foreign_process_seen: bool | None
+    cpu_user_pct: NonNegative | None
+    """Of the worker process, 100 is one processor."""
+    cpu_kernel_pct: NonNegative | None
+    minor_page_faults_per_step: NonNegative | None
+    model_flops_per_step: Count | None
+    achieved_tflops: NonNegative | None
+    """Model FLOPs over time, for one device."""
+    mfu: NonNegative | None
+    mfu_peak_tflops: Positive | None
+    mfu_peak_precision: str | None
+    ceiling_fraction: NonNegative | None
+    ceiling_tflops: Positive | None
+    overhead_s: NonNegative | None
+    """The middle of the attempts' overheads."""
+
+
+class CaseResult(Record):
+    """A case, how it ended, and everything measured."""
+
+    case: Case
+    outcome: Outcome | None
+    """``None``: the run ended before this case was finished."""
+    reason: str | None
+    attempts: tuple[AttemptResult, ...]
+    summary: CaseSummary | None
+    hints: tuple[str, ...] = ()
+
+
+class TelemetryCost(Record):
+    """What watching costs, measured: the sampler on and off by turns within one extra attempt."""
+
+    case_id: str
+    step_time_on_ns: Count
+    step_time_off_ns: Count
+    num_steps_on: PositiveInt
+    num_steps_off: PositiveInt
+    effect_pct: float
+    effect_pct_interval: Interval
+    sampler_cpu_pct: NonNegative
+    """Of one processor, while on."""
+
+
+class JournalHeader(Record):
+    """The journal's first line: what the lines below belong to."""
+
+    schema_version: PositiveInt
+    suite: Suite
+    environment: Environment
+
+
+class Report(Record):
+    """``report.json``: one run of one suite on one machine."""
+
+    schema_version: PositiveInt
+    benchbox_version: str
+    created_at: str
+    complete: bool
+    """False where the run was ended early; cases without outcome were not finished."""
+    suite: Suite
+    environment: Environment
+    hardware_profile: HardwareProfile | None
+    cases: tuple[CaseResult, ...]
+    telemetry_cost: TelemetryCost | None
+    controller_peak_rss_bytes: Count | None

@@ -1,0 +1,128 @@
+"""What one worker process is told and what it answers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from benchbox.schema._base import (
+    Count,
+    NonNegative,
+    Outcome,
+    Positive,
+    PositiveInt,
+    Record,
+    StopReason,
+    WarmupEnd,
+)
+from benchbox.schema.case import Case, MeasureSettings
+
+
+class WorkerTask(Record):
+    """``case.json``: all that one worker process needs to know."""
+
+    case: Case
+    measure: MeasureSettings
+    attempt: Count
+    device: str
+    """``cpu`` or ``cuda:0``; the launcher has made the chosen GPU number 0."""
+    extra_passes: bool
+    """Whether this attempt also times phases and compares losses (the first of a case does)."""
+    run_dir: str
+    """Folder for what attempts share: generated images, the fp32 loss trajectories."""
+    attempt_dir: str
+    """Folder for this attempt's own files."""
+    import_dirs: tuple[str, ...]
+    """Where the user's own model may be imported from, searched last."""
+    data_root: str
+    """The folder that a relative ``data_dir`` starts from."""
+
+
+class Window(Record):
+    """One stretch of measured steps with nothing but steps in it."""
+
+    start_at_ns: Count
+    end_at_ns: Count
+    num_steps: PositiveInt
+
+
+class PhaseTimes(Record):
+    """Medians over the steps of a pass of their own, per optimizer step."""
+
+    num_steps: PositiveInt
+    input_wait_ns: Count
+    host_to_device_ns: Count
+    forward_ns: Count
+    backward_ns: Count
+    optimizer_ns: Count
+
+
+class LossCheck(Record):
+    """The loss trajectory of a fresh seeded model, dropout off, against plain fp32 on the same batches."""
+
+    losses: tuple[float | None, ...]
+    """One per optimizer step; ``None`` stands for NaN or infinity."""
+    digest: str
+    """Hash of the losses, each rounded to five significant digits."""
+    reference_losses: tuple[float | None, ...] | None
+    tolerance_rel: Positive
+    agrees_with_fp32: bool | None
+    """``None`` where it could not be told; ``reason`` says why."""
+    reason: str | None
+    dropout: Literal["off"] = "off"
+
+
+class WorkerMemory(Record):
+    """Peaks up to the end of the measured windows; on a CPU torch keeps no account of its own."""
+
+    peak_memory_allocated_bytes: Count | None
+    peak_memory_reserved_bytes: Count | None
+    peak_host_rss_bytes: Count | None
+
+
+class HostUsage(Record):
+    """What the kernel charged to the worker process within the measured windows."""
+
+    cpu_user_s: NonNegative
+    cpu_kernel_s: NonNegative
+    minor_page_faults: Count
+    major_page_faults: Count
+
+
+class Flops(Record):
+    """Exact counts for one optimizer step on one device."""
+
+    model_flops_per_step: Count
+    hardware_flops_per_step: Count
+    """With the recomputation of gradient checkpointing; equal to the model's without it."""
+    num_parameters: Count
+
+
+class RankResult(Record):
+    """``rank{N}.json``: what one worker process measured."""
+
+    rank: Count
+    outcome: Outcome
+    reason: str | None
+    process_start_at_ns: Count
+    ready_at_ns: Count | None
+    """When the model stood and the first step could begin."""
+    finished_at_ns: Count
+    extra_passes_s: NonNegative
+    warmup_s: NonNegative = 0.0
+    warmup_step_time_ns: tuple[Count, ...] = ()
+    warmup_end: WarmupEnd | None = None
+    step_time_ns: tuple[Count, ...] = ()
+    """Every measured optimizer step, in order."""
+    windows: tuple[Window, ...] = ()
+    stop_reason: StopReason | None = None
+    num_threads: PositiveInt | None = None
+    first_loss: float | None = None
+    """Of the first warm-up step."""
+    last_loss: float | None = None
+    """Of the last measured step."""
+    memory: WorkerMemory | None = None
+    host_usage: HostUsage | None = None
+    phases: PhaseTimes | None = None
+    loss_check: LossCheck | None = None
+    flops: Flops | None = None
+    flops_unknown_reason: str | None = None
