@@ -19,7 +19,7 @@ from benchbox.schema._base import (
 )
 
 
-class Case(Record):
+class Case(Record, frozen=True, kw_only=True):
     """One configuration to train. ``case_id`` is a hash of what all other fields mean."""
 
     case_id: str
@@ -53,7 +53,7 @@ class Case(Record):
         return self.per_device_batch_size * self.gradient_accumulation_steps * self.world_size
 
 
-class MeasureSettings(Record):
+class MeasureSettings(Record, frozen=True, kw_only=True):
     """How each attempt is measured: the suite's ``[measure]`` table with its defaults."""
 
     repetitions: PositiveInt = 3
@@ -84,7 +84,7 @@ class MeasureSettings(Record):
         return self.timeout_s if self.timeout_s is not None else 5 * self.max_seconds + 120
 
 
-class Suite(Record):
+class Suite(Record, frozen=True, kw_only=True):
     """What a suite file means once its axes are crossed."""
 
     name: str

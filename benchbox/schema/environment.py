@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchbox.schema._base import Count, HostAllocator, NonNegative, PositiveInt, Record
 
 
-class DeviceFacts(Record):
+class DeviceFacts(Record, frozen=True, kw_only=True):
     """One accelerator as driver and torch describe it."""
 
     index: Count
@@ -25,7 +25,7 @@ class DeviceFacts(Record):
     pcie_width: Count | None = None
 
 
-class TorchFacts(Record):
+class TorchFacts(Record, frozen=True, kw_only=True):
     """What the worker's interpreter says of itself."""
 
     python: str
@@ -46,7 +46,7 @@ class TorchFacts(Record):
     devices: tuple[DeviceFacts, ...]
 
 
-class HostFacts(Record):
+class HostFacts(Record, frozen=True, kw_only=True):
     """The machine around the devices."""
 
     cpu_model: str
@@ -64,7 +64,7 @@ class HostFacts(Record):
     virtual_machine: bool | None
 
 
-class Environment(Record):
+class Environment(Record, frozen=True, kw_only=True):
     """Everything that may explain why two reports differ."""
 
     benchbox: str

@@ -7,7 +7,7 @@ from typing import Literal
 from benchbox.schema._base import Confidence, Positive, PositiveInt, Record
 
 
-class PrecisionRates(Record):
+class PrecisionRates(Record, frozen=True, kw_only=True):
     """TFLOP/s by precision. Tensor-core rates accumulate in fp32. Dense: sparse figures appear nowhere."""
 
     fp32: Positive | None = None
@@ -17,7 +17,7 @@ class PrecisionRates(Record):
     fp8: Positive | None = None
 
 
-class ReachedRates(Record):
+class ReachedRates(Record, frozen=True, kw_only=True):
     """What probes reached on the device itself: the ceiling that is there, beside the one that is sold."""
 
     matmul_tflops: PrecisionRates
@@ -28,7 +28,7 @@ class ReachedRates(Record):
     num_threads: PositiveInt | None = None
 
 
-class HardwareProfile(Record):
+class HardwareProfile(Record, frozen=True, kw_only=True):
     """The facts about one device that figures are set against."""
 
     name: str

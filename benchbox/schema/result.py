@@ -12,7 +12,7 @@ from benchbox.schema.telemetry import DeviceTelemetry, HostTelemetry
 from benchbox.schema.worker import RankResult
 
 
-class AttemptResult(Record):
+class AttemptResult(Record, frozen=True, kw_only=True):
     """One line of the journal: one repetition of one case, in a process of its own."""
 
     case_id: str
@@ -30,14 +30,14 @@ class AttemptResult(Record):
     host: HostTelemetry | None
 
 
-class Interval(Record):
+class Interval(Record, frozen=True, kw_only=True):
     """A 95 % interval."""
 
     low: float
     high: float
 
 
-class CaseSummary(Record):
+class CaseSummary(Record, frozen=True, kw_only=True):
     """Derived from the raw times of a case's ``ok`` attempts; the raw times stay beside it."""
 
     samples_per_second: NonNegative
@@ -77,7 +77,7 @@ class CaseSummary(Record):
     """The middle of the attempts' overheads."""
 
 
-class CaseResult(Record):
+class CaseResult(Record, frozen=True, kw_only=True):
     """A case, how it ended, and everything measured."""
 
     case: Case
@@ -89,7 +89,7 @@ class CaseResult(Record):
     hints: tuple[str, ...] = ()
 
 
-class TelemetryCost(Record):
+class TelemetryCost(Record, frozen=True, kw_only=True):
     """What watching costs, measured: the sampler on and off by turns within one extra attempt."""
 
     case_id: str
@@ -103,7 +103,7 @@ class TelemetryCost(Record):
     """Of one processor, while on."""
 
 
-class JournalHeader(Record):
+class JournalHeader(Record, frozen=True, kw_only=True):
     """The journal's first line: what the lines below belong to."""
 
     schema_version: PositiveInt
@@ -111,7 +111,7 @@ class JournalHeader(Record):
     environment: Environment
 
 
-class Report(Record):
+class Report(Record, frozen=True, kw_only=True):
     """``report.json``: one run of one suite on one machine."""
 
     schema_version: PositiveInt

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchbox.schema._base import Count, NonNegative, Record
 
 
-class DeviceTelemetry(Record):
+class DeviceTelemetry(Record, frozen=True, kw_only=True):
     """Samples of one device within the measured windows. Columns are equally long; a column the device
     lacks is ``None``, a sample that failed is ``None`` in its column."""
 
@@ -34,7 +34,7 @@ class DeviceTelemetry(Record):
     """Processes on the device that are not the worker's."""
 
 
-class HostTelemetry(Record):
+class HostTelemetry(Record, frozen=True, kw_only=True):
     """Samples of the host within the measured windows; columns as in :class:`DeviceTelemetry`."""
 
     sample_at_ns: tuple[Count, ...]

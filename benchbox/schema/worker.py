@@ -17,7 +17,7 @@ from benchbox.schema._base import (
 from benchbox.schema.case import Case, MeasureSettings
 
 
-class WorkerTask(Record):
+class WorkerTask(Record, frozen=True, kw_only=True):
     """``case.json``: all that one worker process needs to know."""
 
     case: Case
@@ -37,7 +37,7 @@ class WorkerTask(Record):
     """The folder that a relative ``data_dir`` starts from."""
 
 
-class Window(Record):
+class Window(Record, frozen=True, kw_only=True):
     """One stretch of measured steps with nothing but steps in it."""
 
     start_at_ns: Count
@@ -45,7 +45,7 @@ class Window(Record):
     num_steps: PositiveInt
 
 
-class PhaseTimes(Record):
+class PhaseTimes(Record, frozen=True, kw_only=True):
     """Medians over the steps of a pass of their own, per optimizer step."""
 
     num_steps: PositiveInt
@@ -56,7 +56,7 @@ class PhaseTimes(Record):
     optimizer_ns: Count
 
 
-class LossCheck(Record):
+class LossCheck(Record, frozen=True, kw_only=True):
     """The loss trajectory of a fresh seeded model, dropout off, against plain fp32 on the same batches."""
 
     losses: tuple[float | None, ...]
@@ -71,7 +71,7 @@ class LossCheck(Record):
     dropout: Literal["off"] = "off"
 
 
-class WorkerMemory(Record):
+class WorkerMemory(Record, frozen=True, kw_only=True):
     """Peaks up to the end of the measured windows; on a CPU torch keeps no account of its own."""
 
     peak_memory_allocated_bytes: Count | None
@@ -79,7 +79,7 @@ class WorkerMemory(Record):
     peak_host_rss_bytes: Count | None
 
 
-class HostUsage(Record):
+class HostUsage(Record, frozen=True, kw_only=True):
     """What the kernel charged to the worker process within the measured windows."""
 
     cpu_user_s: NonNegative
@@ -88,7 +88,7 @@ class HostUsage(Record):
     major_page_faults: Count
 
 
-class Flops(Record):
+class Flops(Record, frozen=True, kw_only=True):
     """Exact counts for one optimizer step on one device."""
 
     model_flops_per_step: Count
@@ -97,7 +97,7 @@ class Flops(Record):
     num_parameters: Count
 
 
-class RankResult(Record):
+class RankResult(Record, frozen=True, kw_only=True):
     """``rank{N}.json``: what one worker process measured."""
 
     rank: Count
