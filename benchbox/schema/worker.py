@@ -72,7 +72,7 @@ class LossCheck(Record, frozen=True, kw_only=True):
 
 
 class WorkerMemory(Record, frozen=True, kw_only=True):
-    """Peaks up to the end of the measured windows; on a CPU torch keeps no account of its own."""
+    """Peaks within the measured windows; on a CPU torch keeps no account of its own."""
 
     peak_memory_allocated_bytes: Count | None
     peak_memory_reserved_bytes: Count | None

@@ -1,0 +1,120 @@
+"""The measured loop, flat: take a batch, train on it, mark the time."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+import torch
+from torch import Tensor
+
+from benchbox.schema import HostUsage, MeasureSettings, StopReason, WarmupEnd, Window
+from benchbox.worker.clock import StepClock, make_clock
+from benchbox.worker.data import MicroBatches
+from benchbox.worker.engine import Engine
+from benchbox.worker.stopping import Measuring, Warmup, ci_target
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What warm-up and windows gave."""
+
+    warmup_s: float
+    warmup_step_time_ns: list[int]
+    warmup_end: WarmupEnd
+    step_time_ns: list[int]
+    windows: list[Window]
+    stop_reason: StopReason
+    first_loss: float
+    last_loss: float
+    host_usage: HostUsage
+
+
+def run_steps(
+    engine: Engine, batches: Iterator[MicroBatches], clock: StepClock, num_steps: int
+) -> tuple[list[int], Tensor]:
+    """Train ``num_steps`` steps; their durations in nanoseconds and the last loss, still on the device."""
+    clock.start()
+    for step in range(num_steps):
+        batch = next(batches)
+        loss = engine.step(batch)
+        clock.mark(step)
+    return clock.read_ns(num_steps), loss
+
+
+def measure(
+    engine: Engine,
+    batches: Iterator[MicroBatches],
+    settings: MeasureSettings,
+    *,
+    compiles: bool,
+    report_progress: Callable[[str, int, float], None],
+) -> Measured:
+    """Warm up until step times settle, then measure windows until more would not tell more.
+
+    Between windows, and only there, the device is waited for and progress is written. On a GPU each window
+    is preceded by one step that is not counted, because the wait has emptied the launch queue.
+    """
+    on_gpu = engine.device.type == "cuda"
+    target = ci_target(settings, engine.device.type)
+    started_at = time.monotonic()
+    clock = make_clock(engine.device, max(settings.max_warmup_steps, settings.max_measured_steps))
+
+    warmup = Warmup(settings, target)
+    first_times, loss = run_steps(engine, batches, clock, 1)
+    first_loss = loss.item()
+    budget_from = time.monotonic() if compiles else started_at  # compiling is not paid from the budget
+    warmup_end = warmup.add(first_times)
+    while warmup_end is None:
+        times, _ = run_steps(engine, batches, clock, warmup.next_block())
+        warmup_end = warmup.add(times)
+        report_progress("warm-up", len(warmup.step_time_ns), times[-1] / 1e9)
+    warmup_s = time.monotonic() - started_at
+
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(engine.device)
+    measuring = Measuring(settings, target, budget_from)
+    step_time_ns: list[int] = []
+    windows: list[Window] = []
+    usage = [0.0, 0.0, 0, 0]
+    stop_reason = None
+    expected_step_s = warmup.step_time_ns[-1] / 1e9
+    while stop_reason is None:
+        num_steps = measuring.next_window(step_time_ns, expected_step_s)
+        if on_gpu:
+            engine.step(next(batches))
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        start_at_ns = time.monotonic_ns()
+        times, loss = run_steps(engine, batches, clock, num_steps)
+        end_at_ns = time.monotonic_ns()
+        _add_usage(usage, before, resource.getrusage(resource.RUSAGE_SELF))
+        step_time_ns.extend(times)
+        windows.append(Window(start_at_ns=start_at_ns, end_at_ns=end_at_ns, num_steps=num_steps))
+        expected_step_s = sum(times) / len(times) / 1e9
+        report_progress("measuring", len(step_time_ns), expected_step_s)
+        stop_reason = measuring.reason_to_stop(step_time_ns)
+
+    return Measured(
+        warmup_s=warmup_s,
+        warmup_step_time_ns=warmup.step_time_ns,
+        warmup_end=warmup_end,
+        step_time_ns=step_time_ns,
+        windows=windows,
+        stop_reason=stop_reason,
+        first_loss=first_loss,
+        last_loss=loss.item(),
+        host_usage=HostUsage(
+            cpu_user_s=usage[0],
+            cpu_kernel_s=usage[1],
+            minor_page_faults=int(usage[2]),
+            major_page_faults=int(usage[3]),
+        ),
+    )
+
+
+def _add_usage(total: list[float], before: resource.struct_rusage, after: resource.struct_rusage) -> None:
+    total[0] += after.ru_utime - before.ru_utime
+    total[1] += after.ru_stime - before.ru_stime
+    total[2] += after.ru_minflt - before.ru_minflt
+    total[3] += after.ru_majflt - before.ru_majflt

@@ -1,0 +1,126 @@
+"""A process that has imported torch once and forks a fresh worker for every attempt.
+
+Importing torch takes seconds; a fork takes milliseconds. The server itself never touches CUDA and never
+computes, so a fork of it starts as clean as a new process does. The controller starts a new server for every
+round of repetitions: attempts of one case never share a server, and so not its memory layout either.
+
+Lines of JSON on standard input: ``{"task": PATH}`` forks a worker for a task file, ``{"facts": PATH}`` one
+that writes :class:`TorchFacts`. Lines on standard output: ``{"started": PID}``, then ``{"ended": PID,
+"status": N}`` with N negative for a signal. When standard input closes, the worker's process group is killed
+and the server ends, so nothing outlives a killed controller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+
+from benchbox.schema import WorkerTask
+
+
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line from the controller."""
+
+    stderr: str
+    task: str | None = None
+    facts: str | None = None
+    cudnn_benchmark: bool = True
+
+
+def main() -> None:
+    """Serve until standard input closes."""
+    import torch  # noqa: F401 - the point of this process
+
+    import benchbox.worker.attempt
+    import benchbox.worker.facts  # noqa: F401
+
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to handle
+    _say({"ready": os.getpid()})
+    child: int | None = None
+    pending = b""
+    while True:
+        readable, _, _ = select.select([0, wake_read], [], [])
+        if wake_read in readable:
+            os.read(wake_read, 512)
+            child = _reap(child)
+        if 0 in readable:
+            received = os.read(0, 65536)
+            if not received:
+                _kill_group(child)
+                return
+            *lines, pending = (pending + received).split(b"\n")
+            for line in lines:
+                child = _fork(msgspec.json.decode(line, type=Command))
+                _say({"started": child})
+
+
+def _say(message: dict[str, int]) -> None:
+    os.write(1, msgspec.json.encode(message) + b"\n")
+
+
+def _reap(child: int | None) -> int | None:
+    """Report the child if it has ended."""
+    if child is None:
+        return None
+    pid, status = os.waitpid(child, os.WNOHANG)
+    if pid == 0:
+        return child
+    _kill_group(child)  # what the worker left behind, its loader processes for one
+    _say({"ended": pid, "status": os.waitstatus_to_exitcode(status)})
+    return None
+
+
+def _kill_group(leader: int | None) -> None:
+    if leader is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader, signal.SIGKILL)
+
+
+def _fork(command: Command) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stderr = os.open(command.stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(stderr, 1)
+        os.dup2(stderr, 2)
+        faulthandler.enable()
+        _work(command)
+        status = 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _work(command: Command) -> None:
+    from benchbox.worker.attempt import run_attempt, write_aside
+    from benchbox.worker.facts import torch_facts
+
+    if command.task is not None:
+        run_attempt(msgspec.json.decode(Path(command.task).read_bytes(), type=WorkerTask))
+    if command.facts is not None:
+        facts = torch_facts(command.cudnn_benchmark)
+        write_aside(Path(command.facts), msgspec.json.encode(facts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Does this configuration compute what plain fp32 computes? A fast one that does not is invalid, not fast.
+
+A fresh model is trained for a few steps from the case's seed with dropout off (its random masks differ
+between precisions on a GPU), and its losses are set against those of the same model in plain fp32:
+contiguous, not compiled, no checkpointing, on the same batches and the same device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import os
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import nn
+
+from benchbox.schema import Case, LossCheck, WorkerTask
+from benchbox.worker.data import MicroBatches, make_batches
+from benchbox.worker.engine import Engine
+
+# Largest relative difference of any loss. bf16 keeps 8 bits of mantissa, fp16 and tf32 keep 11; losses are
+# means over many products, and an error made in one step is carried into the next ones. fp32 differs from
+# itself only by the order of sums.
+TOLERANCE_REL = {"fp32": 1e-3, "tf32": 1e-2, "fp16": 1e-2, "bf16": 3e-2}
+
+_MAX_SKIPPED_STEPS = 20  # fp16 lowers its loss scale from 65536 until the gradients fit
+
+
+def plain_fp32(case: Case) -> Case:
+    """The case that computes the same in the plainest way."""
+    return msgspec.structs.replace(
+        case, precision="fp32", memory_format="contiguous", compile=False, gradient_checkpointing=False
+    )
+
+
+def check_losses(task: WorkerTask, device: torch.device) -> LossCheck:
+    """Train a few steps and compare. Needs the memory of one more model and its optimizer state."""
+    case, num_steps = task.case, task.measure.num_trajectory_steps
+    batches = list(itertools.islice(make_batches(task, device), num_steps))
+    losses = train_losses(case, device, task.import_dirs, batches)
+    tolerance = TOLERANCE_REL[case.precision]
+    reference: list[float | None] | None = losses
+    reason: str | None = None
+    if (plain := plain_fp32(case)) != case:
+        reference, reason = _reference_losses(plain, task, device, batches)
+    agrees = None if reference is None else trajectories_agree(losses, reference, tolerance)
+    if agrees is False:
+        reason = (
+            f"losses differ from fp32 by more than {tolerance:g}: {_show(losses)} against {_show(reference)}"
+        )
+    return LossCheck(
+        losses=tuple(losses),
+        digest=digest(losses),
+        reference_losses=None if reference is None else tuple(reference),
+        tolerance_rel=tolerance,
+        agrees_with_fp32=agrees,
+        reason=reason,
+    )
+
+
+def train_losses(
+    case: Case, device: torch.device, import_dirs: tuple[str, ...], batches: list[MicroBatches]
+) -> list[float | None]:
+    """The loss of each optimizer step, one batch a step; ``None`` where it is not finite.
+
+    A step that fp16's loss scaling skips is taken again on the same batch.
+    """
+    engine = Engine(case, device, import_dirs)
+    for module in engine.module.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    losses: list[float | None] = []
+    for batch in batches:
+        for _ in range(_MAX_SKIPPED_STEPS):
+            scale = engine.scaler.get_scale()
+            loss = _mean_loss_of_step(engine, batch)
+            if engine.scaler.get_scale() >= scale:
+                break
+        losses.append(loss if math.isfinite(loss) else None)
+    return losses
+
+
+def _mean_loss_of_step(engine: Engine, batch: MicroBatches) -> float:
+    """One step; the mean loss over its micro-batches."""
+    total = 0.0
+    for host_inputs, host_targets in batch:
+        inputs, targets = engine.to_device(host_inputs, host_targets)
+        loss = engine.forward(inputs, targets)
+        engine.backward(loss)
+        total += loss.item()
+    engine.optimizer_step()
+    return total / len(batch)
+
+
+def _reference_losses(
+    plain: Case, task: WorkerTask, device: torch.device, batches: list[MicroBatches]
+) -> tuple[list[float | None] | None, str | None]:
+    """Plain fp32's losses, computed once a run for all cases that share them, or why there are none."""
+    fields = {name: getattr(plain, name) for name in plain.__struct_fields__ if name != "case_id"}
+    key = hashlib.blake2s(msgspec.json.encode([fields, len(batches)], order="sorted")).hexdigest()[:16]
+    path = Path(task.run_dir, f"fp32-losses-{key}.json")
+    if path.is_file():
+        return msgspec.json.decode(path.read_bytes(), type=list[float | None]), None
+    try:
+        losses = train_losses(plain, device, task.import_dirs, batches)
+    except torch.OutOfMemoryError:
+        return None, "the fp32 reference does not fit in the device's memory"
+    aside = path.with_suffix(f".{os.getpid()}")
+    aside.write_bytes(msgspec.json.encode(losses))
+    aside.rename(path)
+    return losses, None
+
+
+def trajectories_agree(
+    losses: list[float | None], reference: list[float | None], tolerance_rel: float
+) -> bool:
+    """Whether every loss is finite and within ``tolerance_rel`` of the reference's."""
+    return len(losses) == len(reference) and all(
+        a is not None and b is not None and abs(a - b) <= tolerance_rel * max(abs(b), 1e-3)
+        for a, b in zip(losses, reference, strict=True)
+    )
+
+
+def digest(losses: list[float | None]) -> str:
+    """Hash of the losses at five significant digits: equal for equal mathematics, run after run."""
+    text = " ".join("nan" if loss is None else f"{loss:.4e}" for loss in losses)
+    return hashlib.blake2s(text.encode()).hexdigest()[:16]
+
+
+def _show(losses: list[float | None] | None) -> str:
+    return " ".join("nan" if loss is None else f"{loss:.4g}" for loss in losses or ())
