@@ -34,7 +34,12 @@ from benchbox.schema.result import (
     Report,
     TelemetryCost,
 )
-from benchbox.schema.telemetry import DeviceTelemetry, HostTelemetry
+from benchbox.schema.telemetry import (
+    SLOWING_REASONS_MASK,
+    THROTTLE_REASONS,
+    DeviceTelemetry,
+    HostTelemetry,
+)
 from benchbox.schema.worker import (
     Flops,
     HostUsage,
@@ -48,6 +53,8 @@ from benchbox.schema.worker import (
 
 __all__ = [
     "SCHEMA_VERSION",
+    "SLOWING_REASONS_MASK",
+    "THROTTLE_REASONS",
     "AttemptResult",
     "Case",
     "CaseResult",

@@ -4,6 +4,32 @@ from __future__ import annotations
 
 from benchbox.schema._base import Count, NonNegative, Record
 
+THROTTLE_REASONS: dict[str, int] = {
+    "gpu_idle": 0x1,
+    "applications_clocks_setting": 0x2,
+    "sw_power_cap": 0x4,
+    "hw_slowdown": 0x8,
+    "sync_boost": 0x10,
+    "sw_thermal_slowdown": 0x20,
+    "hw_thermal_slowdown": 0x40,
+    "hw_power_brake_slowdown": 0x80,
+    "display_clock_setting": 0x100,
+    "board_limit": 0x200,
+    "reliability": 0x400,
+}
+"""Bits of :attr:`DeviceTelemetry.throttle_reasons`, as ``nvml.h`` numbers its clocks event reasons."""
+
+SLOWING_REASONS_MASK = (
+    THROTTLE_REASONS["sw_power_cap"]
+    | THROTTLE_REASONS["hw_slowdown"]
+    | THROTTLE_REASONS["sw_thermal_slowdown"]
+    | THROTTLE_REASONS["hw_thermal_slowdown"]
+    | THROTTLE_REASONS["hw_power_brake_slowdown"]
+)
+"""The bits under which a sample counts as throttled: power or heat holds the clocks below what was asked
+for. An idle device, clocks that somebody set, clocks kept in step with another device or a display, and the
+voltage limit that every device meets at its highest clock are how it is meant to run."""
+
 
 class DeviceTelemetry(Record, frozen=True, kw_only=True):
     """Samples of one device within the measured windows. Columns are equally long; a column the device
