@@ -24,7 +24,7 @@ from benchbox.schema._base import (
 )
 from benchbox.schema.case import Case, MeasureSettings, Suite
 from benchbox.schema.environment import DeviceFacts, Environment, HostFacts, TorchFacts
-from benchbox.schema.hardware import HardwareProfile, PrecisionRates, ReachedRates
+from benchbox.schema.hardware import HardwareProfile, PrecisionRates, ProbeResult, ReachedRates
 from benchbox.schema.result import (
     AttemptResult,
     CaseResult,
@@ -83,6 +83,7 @@ __all__ = [
     "PositiveInt",
     "Precision",
     "PrecisionRates",
+    "ProbeResult",
     "RankResult",
     "ReachedRates",
     "Record",

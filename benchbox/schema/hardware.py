@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from benchbox.schema._base import Confidence, Positive, PositiveInt, Record
+from benchbox.schema._base import Confidence, Count, Positive, PositiveInt, Record
 
 
 class PrecisionRates(Record, frozen=True, kw_only=True):
@@ -22,10 +22,23 @@ class ReachedRates(Record, frozen=True, kw_only=True):
 
     matmul_tflops: PrecisionRates
     conv_tflops: PrecisionRates
-    copy_gb_per_s: Positive | None
+    copy_gb_per_s: Positive | None = None
     """Bytes read plus bytes written by a device-to-device copy (host memory on a CPU)."""
-    host_to_device_gb_per_s: Positive | None
+    host_to_device_gb_per_s: Positive | None = None
     num_threads: PositiveInt | None = None
+
+
+class ProbeResult(Record, frozen=True, kw_only=True):
+    """What the probe process of ``benchbox hw init`` hands back."""
+
+    device_name: str | None
+    """As torch prints it; ``None`` on a CPU, which torch does not name."""
+    memory_total_bytes: Count | None
+    compute_capability: str | None
+    num_multiprocessors: PositiveInt | None
+    torch: str
+    """Version."""
+    reached: ReachedRates
 
 
 class HardwareProfile(Record, frozen=True, kw_only=True):
@@ -34,7 +47,7 @@ class HardwareProfile(Record, frozen=True, kw_only=True):
     name: str
     kind: Literal["gpu", "cpu"]
     vendor: str
-    architecture: str | None
+    architecture: str | None = None
     match_names: tuple[str, ...]
     """Names as the driver or torch prints them; matched whole, never as a part of a longer name."""
     sources: tuple[str, ...]
