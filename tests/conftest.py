@@ -1,0 +1,32 @@
+"""Fixtures that several rooms share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from nvml_stand_in import StandIn, compile_library
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a present-day driver's library."""
+    return compile_library(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture(scope="session")
+def old_nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the library of a driver that lacks the newer functions."""
+    return compile_library(tmp_path_factory.mktemp("old_nvml"), "-DOLD_DRIVER")
+
+
+@pytest.fixture
+def nvml_stand_in(nvml_library: Path, tmp_path: Path) -> StandIn:
+    """A driver with one device; ``set`` changes what it answers."""
+    return StandIn(nvml_library, tmp_path / "nvml.txt")
+
+
+@pytest.fixture
+def old_nvml_stand_in(old_nvml_library: Path, tmp_path: Path) -> StandIn:
+    """An old driver with one device."""
+    return StandIn(old_nvml_library, tmp_path / "old_nvml.txt")
