@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from benchbox.schema import ProbeResult
+from benchbox.worker import probe
+from benchbox.worker.probe import Trial, best_rate
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(probe.MATMUL_SIZES, "cpu", (64, 128))
+    monkeypatch.setitem(probe.CONV_BATCH_SIZES, "cpu", (1,))
+    monkeypatch.setitem(probe.COPY_BYTES, "cpu", 1 << 20)
+
+
+@pytest.fixture
+def own_threads() -> object:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("small_sizes", "own_threads")
+def test_a_cpu_gets_the_figures_that_it_can_have() -> None:
+    reached = probe.probe("cpu", 1, 0.05)
+    assert reached.num_threads == 1
+    assert reached.copy_gb_per_s is not None
+    assert reached.host_to_device_gb_per_s is None
+    for rates in (reached.matmul_tflops, reached.conv_tflops):
+        assert rates.fp32 is not None
+        assert rates.bf16 is not None
+        # Within anything that a core can do: the units are right.
+        assert 1e-4 < rates.fp32 < 10
+        assert (rates.tf32, rates.fp16, rates.fp8) == (None, None, None)
+    assert 0.01 < reached.copy_gb_per_s < 10_000
+
+
+@pytest.mark.usefixtures("small_sizes", "own_threads")
+def test_the_result_is_one_whole_file(tmp_path: Path) -> None:
+    out = tmp_path / "probe.json"
+    probe.main(["--out", str(out), "--device", "cpu", "--threads", "1", "--seconds", "0.01"])
+    result = msgspec.json.decode(out.read_bytes(), type=ProbeResult)
+    assert result.device_name is None
+    assert result.torch == str(torch.__version__)
+    assert result.reached.num_threads == 1
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_missing_gpu_is_said_to_be_missing() -> None:
+    with pytest.raises(RuntimeError, match="no GPU"):
+        probe.probe("cuda:0", None, 0.01)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gets_the_figures_that_it_can_have() -> None:
+    reached = probe.probe("cuda:0", None, 0.2)
+    assert reached.num_threads is None
+    assert reached.matmul_tflops.fp16 is not None
+    assert reached.conv_tflops.fp16 is not None
+    assert reached.host_to_device_gb_per_s is not None
+    result = probe.describe("cuda:0", reached)
+    assert result.device_name == torch.cuda.get_device_name(0)
+    assert result.memory_total_bytes
+
+
+def test_nothing_is_timed_on_zeros() -> None:
+    data = probe._random_bytes((16 << 20) + 3, CPU)
+    assert len(data) == (16 << 20) + 3
+    assert data.float().std() > 70
+
+
+def test_the_trials_compute_what_their_flops_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(probe.CONV_BATCH_SIZES, "cpu", (2,))
+    monkeypatch.setitem(probe.MATMUL_SIZES, "cpu", (32,))
+    from torch.utils.flop_counter import FlopCounterMode
+
+    trials = probe.conv_trials(CPU, torch.float32) + probe.matmul_trials(CPU, torch.float32)
+    for trial in trials:
+        run = trial.prepare()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            run()
+        assert counter.get_total_flops() == trial.amount
+
+
+def waiting_trial(seconds: float, amount: float, log: list[float]) -> Trial:
+    import time
+
+    def prepare() -> Callable[[], object]:
+        log.append(amount)
+        return lambda: time.sleep(seconds)
+
+    return Trial(amount, prepare)
+
+
+def test_the_best_rate_is_amount_over_time() -> None:
+    log: list[float] = []
+    trials = [waiting_trial(0.002, 1.0, log), waiting_trial(0.002, 4.0, log)]
+    assert best_rate(trials, CPU, 0.3) == pytest.approx(4.0 / 0.002, rel=0.2)
+    assert log == [1.0, 4.0]
+
+
+def test_a_trial_that_would_outlast_the_time_is_left_out() -> None:
+    log: list[float] = []
+    trials = [waiting_trial(0.01, 1.0, log), waiting_trial(0.08, 8.0, log)]
+    assert best_rate(trials, CPU, 0.1) == pytest.approx(100, rel=0.3)
+    assert log == [1.0]
+
+
+def test_without_memory_for_any_trial_the_rate_is_unknown() -> None:
+    def prepare() -> Callable[[], object]:
+        raise torch.OutOfMemoryError
+
+    assert best_rate([Trial(1.0, prepare)], CPU, 0.01) is None
