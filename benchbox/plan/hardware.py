@@ -5,7 +5,7 @@ An unknown device gets ``None``, never a similar device's figures.
 
 from __future__ import annotations
 
-import math
+import difflib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -43,15 +43,15 @@ def read_profile(path: Path) -> HardwareProfile:
     """Read one profile.
 
     Raises:
-        BadInputError: unreadable, not TOML, or a key is unknown, missing, mistyped or out of range; an
-            infinite number; an empty or unprintable text.
+        BadInputError: unreadable, not TOML, or a key is unknown, missing, mistyped or out of range; a
+            text is empty or unprintable.
     """
     try:
         profile = convert(read_toml(path), HardwareProfile, path)
     except BadInputError as error:
         # The message may quote a key of the file, of any length and content.
         raise BadInputError(printable(str(error))[:MAX_MESSAGE_CHARACTERS]) from None
-    _check_values(msgspec.to_builtins(profile), path)
+    _check_texts(msgspec.to_builtins(profile), path)
     if not profile.name:
         raise BadInputError(f"{path}: `name`: empty; give the name that `benchbox hw show` shall know it by")
     if not profile.match_names or not all(profile.match_names):
@@ -102,6 +102,22 @@ def match_profile(
     return msgspec.structs.replace(matches[0], reached=measured[-1]) if measured else matches[0]
 
 
+def find_profile(name: str, profiles: Sequence[HardwareProfile]) -> HardwareProfile:
+    """The profile that is called ``name``, without regard to case.
+
+    Raises:
+        BadInputError: there is none; the text proposes names that look alike.
+    """
+    by_name = {profile.name.casefold(): profile for profile in reversed(profiles)}
+    if name.casefold() in by_name:
+        return by_name[name.casefold()]
+    containing = [key for key in by_name if name and name.casefold() in key]
+    keys = containing or difflib.get_close_matches(name.casefold(), by_name)
+    alike = [by_name[key].name for key in keys[:3]]
+    hint = f"did you mean {' or '.join(alike)}?" if alike else "`benchbox hw list` shows all"
+    raise BadInputError(f"{printable(name)[:100]!r} is no hardware profile; {hint}")
+
+
 def profile_to_toml(profile: HardwareProfile) -> str:
     """``profile`` as TOML text that :func:`read_profile` reads back; what is unknown is left out."""
     return tomli_w.dumps(_without_none(msgspec.to_builtins(profile)))
@@ -133,18 +149,16 @@ def _processors_fit(profile: HardwareProfile, num_processors: int | None) -> boo
     return num_processors is not None and profile.num_multiprocessors == num_processors
 
 
-def _check_values(value: Any, path: Path, key: str = "") -> None:
-    """Refuse numbers and texts that TOML can write but that no table can show."""
+def _check_texts(value: Any, path: Path, key: str = "") -> None:
+    """Refuse texts that TOML can write but that no table can show."""
     if isinstance(value, dict):
         for name, item in value.items():
-            _check_values(item, path, f"{key}.{name}".lstrip("."))
+            _check_texts(item, path, f"{key}.{name}".lstrip("."))
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _check_values(item, path, f"{key}[{index}]")
+            _check_texts(item, path, f"{key}[{index}]")
     elif isinstance(value, str) and not value.isprintable():
         raise BadInputError(f"{path}: `{key}`: control characters and line breaks are not allowed")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise BadInputError(f"{path}: `{key}`: {value} is not a finite number")
 
 
 def _without_none(value: Any) -> Any:

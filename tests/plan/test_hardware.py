@@ -342,7 +342,7 @@ def test_missing_shipped_files_ask_for_a_new_installation(
 
 printable_text = st.text(st.characters(codec="utf-8")).map(hardware.printable)
 name_text = printable_text.filter(bool)
-positive = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)
+positive = st.floats(min_value=0, exclude_min=True, max_value=1e17)
 rates = st.builds(
     PrecisionRates,
     **{key: st.none() | positive for key in ("fp32", "tf32", "bf16", "fp16", "fp8")},
@@ -382,3 +382,30 @@ def test_what_is_written_is_read_back(
     path = tmp_path_factory.getbasetemp() / "profile.toml"
     path.write_text(profile_to_toml(written), encoding="utf-8")
     assert read_profile(path) == written
+
+
+# --- finding by name ---------------------------------------------------------------------------------------
+
+
+def test_a_profile_is_found_by_name_without_regard_to_case() -> None:
+    assert hardware.find_profile("l4", PROFILES) is BY_NAME["L4"]
+    shadow = profile(name="L4")
+    assert hardware.find_profile("L4", (*PROFILES, shadow)) is BY_NAME["L4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("h100", "H100-SXM5-80GB or H100-PCIe-80GB or H100-NVL-94GB"),
+        ("A100-SXM-40GB", "A100-SXM4-40GB"),
+        ("zzz", "hw list"),
+        ("", "hw list"),
+        ("\x1b" + "x" * 9999, "hw list"),
+    ],
+)
+def test_an_unknown_name_gets_names_that_look_alike(name: str, hint: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        hardware.find_profile(name, sorted(PROFILES, key=lambda gpu: gpu.name, reverse=True))
+    assert all(part in str(caught.value) for part in hint.split(" or "))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
