@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from nvml_stand_in import StandIn, compile_library
+
+from tests.nvml_stand_in import StandIn, compile_library
 
 
 @pytest.fixture(scope="session")

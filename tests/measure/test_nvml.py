@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from nvml_stand_in import StandIn
 
 from benchbox.measure.nvml import DeviceSample, Nvml
 from benchbox.schema import SLOWING_REASONS_MASK, THROTTLE_REASONS, DeviceTelemetry
+from tests.nvml_stand_in import StandIn
 
 A = "GPU-aaaaaaaa-1111-2222-3333-444444444444"
 B = "GPU-bbbbbbbb-1111-2222-3333-444444444444"
