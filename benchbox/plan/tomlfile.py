@@ -12,6 +12,7 @@ import msgspec
 from benchbox.errors import BadInputError
 
 MAX_TOML_BYTES = 1 << 20
+MAX_MESSAGE_CHARACTERS = 500
 T = TypeVar("T")
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<where>[^`]*)`)?$", re.DOTALL)
@@ -36,6 +37,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise BadInputError(f"{path}: not UTF-8 at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:
         raise BadInputError(f"{path}: not valid TOML: {error}") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise BadInputError(f"{path}: not valid TOML: {error}") from None
     except RecursionError:
         raise BadInputError(f"{path}: not valid TOML: nested too deeply") from None
 
@@ -51,7 +54,9 @@ def convert(data: Any, record: type[T], path: Path, prefix: str = "") -> T:
     try:
         return msgspec.convert(data, record)
     except msgspec.ValidationError as error:
-        raise BadInputError(f"{path}: {describe_validation_error(error, prefix)}") from None
+        raise BadInputError(
+            f"{path}: {describe_validation_error(error, prefix)}"[:MAX_MESSAGE_CHARACTERS]
+        ) from None
 
 
 def describe_validation_error(error: msgspec.ValidationError, prefix: str = "") -> str:

@@ -31,6 +31,7 @@ from benchbox.schema.result import (
     CaseSummary,
     Interval,
     JournalHeader,
+    JournalLine,
     Report,
     TelemetryCost,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "HostUsage",
     "Interval",
     "JournalHeader",
+    "JournalLine",
     "LossCheck",
     "MeasureSettings",
     "MemoryFormat",

@@ -10,9 +10,9 @@ from msgspec import Meta
 SCHEMA_VERSION = 1
 
 Count = Annotated[int, Meta(ge=0)]
-PositiveInt = Annotated[int, Meta(ge=1)]
+PositiveInt = Annotated[int, Meta(ge=1, le=2**48)]
 NonNegative = Annotated[float, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
+Positive = Annotated[float, Meta(gt=0, lt=1e18)]
 
 DataSource = Literal["device", "host", "loader", "folder", "digits"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]

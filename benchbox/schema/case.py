@@ -56,26 +56,26 @@ class Case(Record, frozen=True, kw_only=True):
 class MeasureSettings(Record, frozen=True, kw_only=True):
     """How each attempt is measured: the suite's ``[measure]`` table with its defaults."""
 
-    repetitions: PositiveInt = 3
-    max_seconds: Positive = 20.0
+    repetitions: Annotated[int, Meta(ge=1, le=1000)] = 3
+    max_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 20.0
     """Per attempt, warm-up included; the extra passes come on top."""
     min_warmup_steps: PositiveInt = 3
-    max_warmup_steps: PositiveInt = 200
-    min_measured_steps: PositiveInt = 5
-    max_measured_steps: PositiveInt = 10_000
+    max_warmup_steps: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    min_measured_steps: PositiveInt = 3
+    max_measured_steps: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
     ci_target_pct: Positive | None = None
     """Half-width of the 95 % interval at which measuring stops; ``None``: 0.5 on a GPU, 2 on a CPU."""
     telemetry_hz: Annotated[float, Meta(ge=0, le=50)] = 10.0
     """Samples a second; 0 turns telemetry off."""
-    timeout_s: Positive | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=864_000)] | None = None
     """An attempt that lasts longer is ended as ``timeout``; ``None``: 5 x max_seconds + 120."""
     host_allocator: HostAllocator = "tuned"
     num_threads: PositiveInt | None = None
     """Arithmetic threads of the worker; ``None``: one for each processor that it may use."""
     cudnn_benchmark: bool = True
-    num_phase_steps: Count = 5
+    num_phase_steps: Annotated[int, Meta(ge=0, le=1000)] = 5
     """Steps of the separate pass that times phases; 0 leaves it out."""
-    num_trajectory_steps: Count = 4
+    num_trajectory_steps: Annotated[int, Meta(ge=0, le=1000)] = 4
     """Steps of the separate pass that compares losses with fp32; 0 leaves it out."""
 
     @property

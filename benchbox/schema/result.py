@@ -42,7 +42,8 @@ class CaseSummary(Record, frozen=True, kw_only=True):
 
     samples_per_second: NonNegative
     """Global batch over the slowest rank's mean step time; the middle of the attempts."""
-    samples_per_second_interval: Interval
+    samples_per_second_interval: Interval | None
+    """``None`` where too few steps were measured to tell."""
     interval_basis: Literal["attempts", "steps"]
     """``steps`` where there was one attempt: the interval then knows nothing of run-to-run variation."""
     num_attempts: PositiveInt
@@ -57,7 +58,9 @@ class CaseSummary(Record, frozen=True, kw_only=True):
     utilization_gpu_pct: NonNegative | None
     utilization_memory_pct: NonNegative | None
     power_w: NonNegative | None
+    """Of one device, the mean over samples and devices."""
     joules_per_sample: NonNegative | None
+    """Of all devices together."""
     energy_source: Literal["counter", "power-integral"] | None
     throttled_samples_pct: NonNegative | None
     foreign_process_seen: bool | None
@@ -104,11 +107,19 @@ class TelemetryCost(Record, frozen=True, kw_only=True):
 
 
 class JournalHeader(Record, frozen=True, kw_only=True):
-    """The journal's first line: what the lines below belong to."""
+    """What the lines of a journal belong to."""
 
     schema_version: PositiveInt
     suite: Suite
     environment: Environment
+
+
+class JournalLine(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of ``journal.jsonl``: exactly one of these; the header comes first."""
+
+    header: JournalHeader | None = None
+    attempt: AttemptResult | None = None
+    telemetry_cost: TelemetryCost | None = None
 
 
 class Report(Record, frozen=True, kw_only=True):

@@ -46,7 +46,7 @@ class CudaClock:
     """Events are recorded into the stream between steps; nothing waits for them inside the window."""
 
     def __init__(self, capacity: int) -> None:
-        self._events = [torch.cuda.Event(enable_timing=True) for _ in range(capacity + 1)]
+        self._events = [torch.cuda.Event(enable_timing=True) for _ in range(capacity + 1)]  # type: ignore[no-untyped-call]
 
     def start(self) -> None:
         """Record the event in front of step 0."""

@@ -19,7 +19,7 @@ def torch_facts(cudnn_benchmark: bool) -> TorchFacts:
     cudnn = torch.backends.cudnn.version() if has_cuda else None  # type: ignore[no-untyped-call]
     return TorchFacts(
         python=platform.python_version(),
-        torch=torch.__version__,
+        torch=str(torch.__version__),
         deepspeed=_version("deepspeed"),
         numpy=_version("numpy"),
         cuda=torch.version.cuda,

@@ -18,6 +18,7 @@ import os
 import select
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import msgspec
@@ -36,7 +37,7 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def main() -> None:
     """Serve until standard input closes."""
-    import torch  # noqa: F401 - the point of this process
+    import torch._dynamo  # noqa: F401 - torch itself, and what the first optimizer would import
 
     import benchbox.worker.attempt
     import benchbox.worker.facts  # noqa: F401
@@ -105,6 +106,8 @@ def _fork(command: Command) -> int:
         faulthandler.enable()
         _work(command)
         status = 0
+    except BaseException:  # noqa: BLE001 - the process ends here; what ended it belongs on its stderr
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,0 +1,144 @@
+"""One attempt, seen from outside: start the worker, watch it, take what it left, judge how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import time
+from collections.abc import Generator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from benchbox.measure.launch import WorkerServer, stderr_tail
+from benchbox.measure.sampler import Sampler
+from benchbox.schema import AttemptResult, Outcome, RankResult, WorkerTask
+
+TICK_S = 0.25
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Where the running attempt stands, for the live display; ``None`` where nothing is known yet."""
+
+    elapsed_s: float
+    phase: str | None
+    num_steps: int | None
+    step_s: float | None
+    device_memory_used_bytes: int | None
+
+
+class _Progress(msgspec.Struct, frozen=True):
+    phase: str
+    num_steps: int
+    step_s: float
+
+
+def watch_attempt(
+    server: WorkerServer, task: WorkerTask, sampler: Sampler | None
+) -> Generator[Tick | AttemptResult, None, None]:
+    """Run one attempt to its end. Yields ticks, and last the result.
+
+    Closing the iterator early ends the worker with all its processes.
+    """
+    folder = Path(task.attempt_dir)
+    folder.mkdir(parents=True)
+    (folder / "case.json").write_bytes(msgspec.json.encode(task))
+    started_at = datetime.now(UTC)
+    oom_kills = _oom_kills()
+    began = time.monotonic()
+    pid = server.start(task=str(folder / "case.json"), stderr=str(folder / "stderr.txt"))
+    if sampler is not None:
+        sampler.start(pid)
+    timed_out = False
+    try:
+        while (status := server.wait(TICK_S)) is None:
+            elapsed_s = time.monotonic() - began
+            if elapsed_s > task.measure.effective_timeout_s and not timed_out:
+                timed_out = True
+                server.kill_worker()
+            yield _tick(folder, elapsed_s, sampler)
+    finally:
+        server.kill_worker()
+        if sampler is not None:
+            sampler.stop()
+    duration_s = time.monotonic() - began
+
+    rank = read_rank(folder / "rank0.json")
+    outcome, reason = _judge(task, rank, status, timed_out, _oom_kills() > oom_kills)
+    windows = rank.windows if rank is not None else ()
+    devices, host = sampler.telemetry(windows) if sampler is not None else ((), None)
+    yield AttemptResult(
+        case_id=task.case.case_id,
+        attempt=task.attempt,
+        outcome=outcome,
+        reason=reason,
+        stderr_tail=None if outcome == "ok" else stderr_tail(folder / "stderr.txt"),
+        started_at=started_at.isoformat(timespec="seconds"),
+        duration_s=duration_s,
+        overhead_s=None if rank is None else _overhead_s(rank, duration_s),
+        ranks=() if rank is None else (rank,),
+        devices=devices,
+        host=host,
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tick(folder: Path, elapsed_s: float, sampler: Sampler | None) -> Tick:
+    progress = None
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        progress = msgspec.json.decode((folder / "progress.json").read_bytes(), type=_Progress)
+    latest = sampler.latest() if sampler is not None else None
+    return Tick(
+        elapsed_s=elapsed_s,
+        phase=None if progress is None else progress.phase,
+        num_steps=None if progress is None else progress.num_steps,
+        step_s=None if progress is None else progress.step_s,
+        device_memory_used_bytes=None if latest is None else latest.device_memory_used_bytes,
+    )
+
+
+def read_rank(path: Path) -> RankResult | None:
+    """What the worker left; ``None`` where it left nothing whole."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(path.read_bytes(), type=RankResult)
+    return None
+
+
+def _judge(
+    task: WorkerTask, rank: RankResult | None, status: int, timed_out: bool, kernel_killed: bool
+) -> tuple[Outcome, str | None]:
+    if timed_out:
+        return "timeout", f"still running after {task.measure.effective_timeout_s:g} s"
+    if rank is not None:
+        return rank.outcome, rank.reason
+    if status == -signal.SIGKILL and kernel_killed:
+        return "oom", "the kernel killed the worker because host memory ran out"
+    if status < 0:
+        return "crashed", f"the worker was ended by {_signal_name(-status)}"
+    return "crashed", f"the worker left no result; its exit status was {status}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _overhead_s(rank: RankResult, duration_s: float) -> float:
+    windows_s = sum(window.end_at_ns - window.start_at_ns for window in rank.windows) / 1e9
+    return max(0.0, duration_s - rank.warmup_s - windows_s - rank.extra_passes_s)
+
+
+def _oom_kills() -> int:
+    """How often the kernel has killed a process for lack of memory, in this cgroup and on this machine."""
+    total = 0
+    for path in (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat")):
+        with contextlib.suppress(OSError):
+            for line in path.read_text().splitlines():
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    total += int(value)
+    return total

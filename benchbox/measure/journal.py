@@ -1,0 +1,121 @@
+"""Each finished attempt is one flushed line, so that a killed run loses nothing that was finished."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchbox.errors import BadInputError, ResumeError
+from benchbox.schema import (
+    SCHEMA_VERSION,
+    AttemptResult,
+    Environment,
+    JournalHeader,
+    JournalLine,
+    Suite,
+    TelemetryCost,
+)
+
+
+class Journal:
+    """An open ``journal.jsonl``, locked against a second run in the same folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise ResumeError(f"{path}: another benchbox run is writing there") from None
+
+    def start_anew(self, header: JournalHeader) -> None:
+        """Drop all lines and write ``header`` as the first."""
+        self._file.truncate(0)
+        self.append(JournalLine(header=header))
+
+    def append(self, line: JournalLine) -> None:
+        """Write one line and wait until it is on the disk."""
+        self._file.write(msgspec.json.encode(line) + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file and drop the lock."""
+        self._file.close()
+
+
+class Finished(msgspec.Struct):
+    """What a journal holds."""
+
+    header: JournalHeader | None = None
+    attempts: list[AttemptResult] = msgspec.field(default_factory=list)
+    telemetry_cost: TelemetryCost | None = None
+
+
+def read_journal(path: Path) -> Finished:
+    """Read what is finished. A last line that was cut off in writing is cut from the file too.
+
+    Raises:
+        BadInputError: a line before the last cannot be read.
+    """
+    finished = Finished()
+    raw = path.read_bytes()
+    whole, _, cut_off = raw.rpartition(b"\n")
+    if cut_off:
+        os.truncate(path, len(raw) - len(cut_off))
+    for number, text in enumerate(whole.splitlines(), start=1):
+        try:
+            line = msgspec.json.decode(text, type=JournalLine)
+        except msgspec.MsgspecError as error:
+            raise BadInputError(f"{path}: line {number}: {error}; start anew with --force") from None
+        if line.header is not None:
+            finished.header = line.header
+        elif line.attempt is not None:
+            finished.attempts.append(line.attempt)
+        elif line.telemetry_cost is not None:
+            finished.telemetry_cost = line.telemetry_cost
+    return finished
+
+
+def check_same_run(header: JournalHeader, suite: Suite, environment: Environment, path: Path) -> None:
+    """Refuse to go on with a journal of another suite or environment, naming what differs.
+
+    Raises:
+        ResumeError: with up to three differing fields.
+    """
+    if header.schema_version != SCHEMA_VERSION:
+        raise ResumeError(f"{path}: written with schema {header.schema_version}, not {SCHEMA_VERSION}")
+    differences = [
+        *_differences("suite", _suite_by_id(header.suite), _suite_by_id(suite)),
+        *_differences(
+            "environment", msgspec.to_builtins(header.environment), msgspec.to_builtins(environment)
+        ),
+    ]
+    if differences:
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise ResumeError(
+            f"{path}: cannot resume, {'; '.join(differences[:3])}{more}. "
+            "Choose another --out, or start anew with --force"
+        )
+
+
+def _suite_by_id(suite: Suite) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(suite)
+    plain["cases"] = {case["case_id"]: True for case in plain["cases"]}
+    return plain
+
+
+def _differences(key: str, old: Any, new: Any) -> list[str]:
+    """``key: old, now new`` for every leaf that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(k for k in new if k not in old)]
+        return [d for k in keys for d in _differences(f"{key}.{k}", old.get(k), new.get(k))]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return [d for i, (a, b) in pairs for d in _differences(f"{key}[{i}]", a, b)]
+    return [] if old == new else [f"`{key}` was {old!r} and is now {new!r}"]

@@ -1,0 +1,153 @@
+"""Start worker processes and learn how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from benchbox.errors import WorkerStartError
+from benchbox.schema import MeasureSettings
+
+START_TIMEOUT_S = 300.0  # importing torch from a cold network disk can take minutes
+
+# glibc returns large freed blocks to the kernel at once, and every step pays for new pages; these keep them.
+TUNED_ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 36),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 36),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+
+
+def worker_variables(
+    settings: MeasureSettings, num_threads: int, visible_device: str | None
+) -> dict[str, str]:
+    """Environment variables that the worker gets on top of the controller's own.
+
+    ``visible_device`` is the UUID of the one GPU that it may see.
+    """
+    variables = {"OMP_NUM_THREADS": str(settings.num_threads or num_threads)}
+    if settings.host_allocator == "tuned":
+        variables |= TUNED_ALLOCATOR
+    if visible_device is not None:
+        variables["CUDA_VISIBLE_DEVICES"] = visible_device
+    return variables
+
+
+class WorkerServer:
+    """The controller's end of ``benchbox.worker.server``: forks one worker at a time.
+
+    Raises:
+        WorkerStartError: the interpreter or its torch cannot be started.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "benchbox.worker.server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env={**os.environ, **variables},
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._commands = self._process.stdin
+        self._answers = self._process.stdout
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._answers, selectors.EVENT_READ)
+        self._pending = b""
+        self._worker: int | None = None
+        self._next_answer("ready", START_TIMEOUT_S)
+
+    def __enter__(self) -> WorkerServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self, **command: str | bool) -> int:
+        """Fork a worker for ``command`` (see the server's ``Command``); its process id, which is also the
+        id of its process group."""
+        self._commands.write(msgspec.json.encode(command) + b"\n")
+        self._commands.flush()
+        self._worker = self._next_answer("started", START_TIMEOUT_S)["started"]
+        return self._worker
+
+    def wait(self, timeout_s: float) -> int | None:
+        """The worker's exit status, negative for a signal, or ``None`` if it still runs after the time."""
+        answer = self._answer(timeout_s)
+        if answer is None:
+            return None
+        self._worker = None
+        return answer["status"]
+
+    def kill_worker(self) -> None:
+        """End the worker and all that it started."""
+        if self._worker is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._worker, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the worker, if there is one, and the server."""
+        self.kill_worker()
+        self._selector.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._commands.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._answers.close()
+        self._stderr.close()
+
+    def _next_answer(self, kind: str, timeout_s: float) -> dict[str, int]:
+        answer = self._answer(timeout_s)
+        if answer is None or kind not in answer:
+            raise WorkerStartError(f"the worker ({sys.executable}) did not answer: {self._stderr_end()}")
+        return answer
+
+    def _answer(self, timeout_s: float) -> dict[str, int] | None:
+        """The next line, or ``None`` when the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self._pending:
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+                return None
+            received = os.read(self._answers.fileno(), 65536)
+            if not received:
+                raise WorkerStartError(f"the worker ({sys.executable}) ended early: {self._stderr_end()}")
+            self._pending += received
+        line, self._pending = self._pending.split(b"\n", 1)
+        return msgspec.json.decode(line, type=dict[str, int])
+
+    def _stderr_end(self) -> str:
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "nothing was printed"
+
+
+def stderr_tail(path: Path, max_chars: int = 4000) -> str | None:
+    """The end of what a worker printed, without control characters; ``None`` where it printed nothing."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4 * max_chars))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return None
+    kept = "".join(c for c in text if c in "\n\t" or (c.isprintable() and c != "\ufffd"))
+    return kept.strip()[-max_chars:] or None

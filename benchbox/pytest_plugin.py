@@ -1,0 +1,137 @@
+"""``pytest suites/``: each case of each suite file is a test, its measured step times pytest-benchmark's.
+
+The selected cases of a suite run together, interleaved, when the first of its tests starts; each test then
+replays its own step times through ``benchmark.pedantic`` with a clock that moves by each measured time, so
+``--benchmark-json``, ``--benchmark-compare`` and autosave work on what was really measured. Reports of the
+runs are kept where ``--benchbox-out`` says.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from benchbox.schema import Case, CaseResult, Report, Suite
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add benchbox's own options."""
+    group = parser.getgroup("benchbox")
+    group.addoption("--benchbox-device", default="auto", help="auto, cpu, cuda, cuda:N or a GPU's UUID")
+    group.addoption("--benchbox-out", default=None, help="folder to keep the reports in, one folder a suite")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
+    """Take TOML files that lie in a folder named ``suites``, or that were named on the command line."""
+    if file_path.suffix != ".toml" or file_path.name == "pyproject.toml":
+        return None
+    named = any(Path(argument).absolute() == file_path for argument in parent.config.args)
+    if not named and file_path.parent.name != "suites":
+        return None
+    collected: SuiteFile = SuiteFile.from_parent(parent, path=file_path)
+    return collected
+
+
+class SuiteFile(pytest.Module):
+    """A suite file; its tests are its cases."""
+
+    def _getobj(self) -> types.ModuleType:
+        return types.ModuleType(self.path.stem)
+
+    def collect(self) -> Iterable[pytest.Item]:
+        """One test a case, named by its label and id."""
+        from benchbox.errors import BenchboxError
+        from benchbox.plan.suite import load_suite
+        from benchbox.report.text import case_label
+
+        try:
+            self.suite: Suite = load_suite(self.path)
+        except BenchboxError as error:
+            raise self.CollectError(str(error)) from None
+        self.report: Report | None = None
+        for case in self.suite.cases:
+            name = f"{case_label(case).replace(' ', '-')}-{case.case_id}"
+            item: pytest.Function = pytest.Function.from_parent(
+                self, name=name, callobj=_test_of(self, case)
+            )
+            item.user_properties.append(("case_id", case.case_id))
+            yield item
+
+    def result_of(self, case: Case) -> tuple[CaseResult, Report]:
+        """The case's result; the first call runs all selected cases of this suite."""
+        if self.report is None:
+            self.report = self._run()
+        return next(c for c in self.report.cases if c.case.case_id == case.case_id), self.report
+
+    def _run(self) -> Report:
+        import tempfile
+
+        import msgspec
+
+        from benchbox.measure.runner import SuiteRun
+        from benchbox.report.from_run import report_of_run
+        from benchbox.report.files import write_report
+
+        selected = {
+            value
+            for item in self.session.items
+            if item.getparent(SuiteFile) is self
+            for key, value in item.user_properties
+            if key == "case_id"
+        }
+        cases = tuple(case for case in self.suite.cases if case.case_id in selected)
+        suite = msgspec.structs.replace(self.suite, cases=cases)
+        kept = self.config.getoption("--benchbox-out")
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(kept or scratch, suite.name)
+            device = self.config.getoption("--benchbox-device")
+            with SuiteRun(suite, self.path.parent, folder, device=device, resume=False, force=True) as run:
+                for _ in run.events():
+                    pass
+                report = report_of_run(run)
+                write_report(report, folder / "report.json")
+        return report
+
+
+def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:
+    clock = ReplayClock()
+
+    @pytest.mark.benchmark(group=file.path.stem, timer=clock.now, min_rounds=1)
+    def test(benchmark: Any) -> None:
+        result, report = file.result_of(case)
+        if result.outcome == "unsupported":
+            pytest.skip(f"unsupported: {result.reason}")
+        if result.outcome != "ok":
+            stderr = next((a.stderr_tail for a in result.attempts if a.stderr_tail), None) or ""
+            pytest.fail(f"{result.outcome}: {result.reason}\n{stderr}", pytrace=False)
+        steps_ns = [step for attempt in result.attempts for step in attempt.ranks[0].step_time_ns]
+        clock.load(steps_ns)
+        benchmark.pedantic(clock.advance, rounds=len(steps_ns), iterations=1, warmup_rounds=0)
+        benchmark.extra_info.update(extra_info(result, report))
+
+    return test
+
+
+class ReplayClock:
+    """A clock that stands still but for :meth:`advance`, which moves it by the next measured time."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._steps_ns: Iterator[int] = iter(())
+
+    def load(self, steps_ns: Iterable[int]) -> None:
+        """Set the times to replay."""
+        self._steps_ns = iter(steps_ns)
+
+    def now(self) -> float:
+        """Seconds."""
+        return self._now_s
+
+    def advance(self) -> None:
+        """Let one measured step pass."""
+        self._now_s += next(self._steps_ns, 0) / 1e9

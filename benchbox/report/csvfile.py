@@ -1,0 +1,70 @@
+"""Reports as CSV (RFC 4180): one row a case, columns named as in the schema, unknown left empty."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from benchbox.report.facts import loss_check, phase_times, stop_reasons, warmup_ends
+from benchbox.report.text import clean
+from benchbox.schema import Case, CaseResult, CaseSummary, Interval, PhaseTimes, Report
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_PHASES = tuple(name for name in PhaseTimes.__struct_fields__ if name.endswith("_ns"))
+
+
+def render_csv(reports: Sequence[Report]) -> str:
+    """All cases of all reports, a row each. An interval fills two columns, ``…_low`` and ``…_high``."""
+    rows = [_row(result, report) for report in reports for result in report.cases]
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, fieldnames=_columns(), lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    return buffer.getvalue()
+
+
+def _columns() -> list[str]:
+    summary = [
+        column
+        for name in CaseSummary.__struct_fields__
+        for column in ((f"{name}_low", f"{name}_high") if name.endswith("_interval") else (name,))
+    ]
+    closing = ("warmup_end", "stop_reason", "agrees_with_fp32", "suite", "device", "created_at")
+    return [*Case.__struct_fields__, "outcome", "reason", *summary, *_PHASES, *closing]
+
+
+def _row(result: CaseResult, report: Report) -> dict[str, object]:
+    phases, check = phase_times(result), loss_check(result)
+    row: dict[str, object] = {name: getattr(result.case, name) for name in Case.__struct_fields__}
+    row |= {"outcome": result.outcome, "reason": result.reason}
+    for name in CaseSummary.__struct_fields__ if result.summary else ():
+        value = getattr(result.summary, name)
+        if isinstance(value, Interval):
+            row |= {f"{name}_low": value.low, f"{name}_high": value.high}
+        elif not name.endswith("_interval"):
+            row[name] = value
+    row |= {name: getattr(phases, name) for name in _PHASES if phases}
+    row |= {
+        "warmup_end": ";".join(warmup_ends(result.attempts)),
+        "stop_reason": ";".join(stop_reasons(result.attempts)),
+        "agrees_with_fp32": check.agrees_with_fp32 if check else None,
+        "suite": report.suite.name,
+        "device": report.environment.device,
+        "created_at": report.created_at,
+    }
+    return row
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    if isinstance(value, str):
+        # Cleaning comes second: a tab in front would hide the sign behind it.
+        text = clean(value)
+        return f"'{text}" if value.startswith(_FORMULA_STARTS) or text.startswith(_FORMULA_STARTS) else text
+    return str(value)

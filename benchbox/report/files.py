@@ -1,0 +1,121 @@
+"""Reports as files: written whole or not at all, and read with suspicion."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from benchbox.errors import BadInputError
+from benchbox.plan.allowed import allowed_values
+from benchbox.plan.tomlfile import describe_validation_error
+from benchbox.report.consistency import find_inconsistency
+from benchbox.report.text import clean
+from benchbox.schema import SCHEMA_VERSION, Report
+
+MAX_REPORT_BYTES = 128 << 20
+
+_AT = re.compile(r" - at `(\$[^`]*)`$")
+# A column of numbers stands on one line. Strings hold no bare line feed, so nothing inside one can match.
+_NUMBERS = re.compile(rb"\[\n\s+(?:-?[0-9][-+.eE0-9]*|null)(?:,\n\s+(?:-?[0-9][-+.eE0-9]*|null))*\n\s+\]")
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write ``report`` to ``path``: to a temporary file beside it, flushed to disk, then renamed.
+
+    What stood at ``path`` is replaced; whether it may be is for the caller to ask.
+
+    Raises:
+        BadInputError: the folder is missing or cannot be written to, or the disk is full.
+    """
+    indented = msgspec.json.format(msgspec.json.encode(report), indent=1)
+    data = _NUMBERS.sub(lambda match: re.sub(rb"\n\s+", b"", match[0]), indented) + b"\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def read_report(path: Path) -> Report:
+    """Read a report that anybody may have written.
+
+    Raises:
+        BadInputError: missing, larger than 128 MiB, not JSON, truncated, of a newer schema, mistyped, or its
+            parts do not fit each other. One line that names file and key, with nothing in it that a terminal
+            would obey.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_REPORT_BYTES + 1)
+    except OSError as error:
+        raise _bad(path, f"cannot be read: {error.strerror or error}") from None
+    if len(raw) > MAX_REPORT_BYTES:
+        raise _bad(path, f"larger than {MAX_REPORT_BYTES >> 20} MiB, which no report needs")
+    report = _decode(raw, path)
+    problem = find_inconsistency(report)
+    if problem is not None:
+        raise _bad(path, problem)
+    return report
+
+
+def json_schema() -> str:
+    """The JSON Schema (2020-12) of ``report.json``, as JSON."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "benchbox report",
+        "version": SCHEMA_VERSION,
+        **msgspec.json.schema(Report),
+    }
+    return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
+
+
+def _decode(raw: bytes, path: Path) -> Report:
+    try:
+        # A newer report may differ anywhere, so its version is looked at before anything else in it.
+        version = msgspec.json.decode(raw, type=_Versioned).schema_version
+        if version > SCHEMA_VERSION:
+            raise _bad(
+                path,
+                f"written by a newer benchbox (schema {version}; this one reads up to {SCHEMA_VERSION})",
+            )
+        if version < 1:
+            raise _bad(path, f"`schema_version`: {version}; the first version is 1")
+        return msgspec.json.decode(raw, type=Report)
+    except msgspec.ValidationError as error:
+        raise _bad(path, _describe(error)) from None
+    except msgspec.DecodeError as error:
+        raise _bad(path, f"not valid JSON: {error}") from None
+    except UnicodeDecodeError as error:
+        raise _bad(path, f"not UTF-8: {error.reason}") from None
+    except RecursionError:
+        raise _bad(path, "not a report: nested too deeply") from None
+
+
+def _describe(error: msgspec.ValidationError) -> str:
+    text = describe_validation_error(error)
+    at = _AT.search(str(error))
+    allowed = allowed_values(Report, at[1]) if at else ()
+    return f"{text}; allowed: {', '.join(map(str, allowed))}" if allowed else text
+
+
+def _bad(path: Path, what: str) -> BadInputError:
+    return BadInputError(f"{clean(str(path))}: {clean(what)}")

@@ -1,0 +1,85 @@
+"""What a reader should know before trusting a figure, in a sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchbox.report.facts import device_name, loss_check
+from benchbox.report.text import clean, percent
+from benchbox.schema import (
+    SLOWING_REASONS_MASK,
+    THROTTLE_REASONS,
+    AttemptResult,
+    CaseResult,
+    Report,
+)
+
+
+def case_hints(result: CaseResult) -> tuple[str, ...]:
+    """What may explain or weaken the figures of one case."""
+    hints = [
+        _warmup_hint(result.attempts),
+        _throttle_hint(result),
+        _foreign_hint(result),
+        _loss_hint(result),
+        _flops_hint(result.attempts),
+    ]
+    return tuple(hint for hint in hints if hint is not None)
+
+
+def report_hints(report: Report) -> tuple[str, ...]:
+    """What concerns the whole report."""
+    hints = []
+    if not report.complete:
+        num_finished = sum(case.outcome is not None for case in report.cases)
+        hints.append(
+            f"The run was ended early: {num_finished} of {len(report.cases)} cases are finished; "
+            "`benchbox run` with --resume goes on from there."
+        )
+    if report.hardware_profile is None:
+        hints.append(
+            f"No hardware profile matches {clean(device_name(report.environment), 80)}, so MFU is unknown: "
+            "`benchbox hw init` measures this device and writes one."
+        )
+    return tuple(hints)
+
+
+def _warmup_hint(attempts: Sequence[AttemptResult]) -> str | None:
+    ended = [rank.warmup_end for a in attempts for rank in a.ranks if rank.warmup_end is not None]
+    capped = [end for end in ended if end != "settled"]
+    if not capped:
+        return None
+    caps = " and ".join(dict.fromkeys(capped))
+    share = f"{len(capped)} of {len(ended)} attempts"
+    return f"step times had not settled when warm-up ended at its {caps} ({share})"
+
+
+def _throttle_hint(result: CaseResult) -> str | None:
+    if result.summary is None or not result.summary.throttled_samples_pct:
+        return None
+    seen = 0
+    for attempt in result.attempts:
+        for device in attempt.devices:
+            for mask in device.throttle_reasons or ():
+                seen |= mask or 0
+    names = [name for name, bit in THROTTLE_REASONS.items() if bit & seen & SLOWING_REASONS_MASK]
+    share = percent(result.summary.throttled_samples_pct)
+    return f"the device held its clocks back in {share} of the telemetry samples ({', '.join(names)})"
+
+
+def _foreign_hint(result: CaseResult) -> str | None:
+    if result.summary is None or not result.summary.foreign_process_seen:
+        return None
+    return "another process was on the device while steps were being measured"
+
+
+def _loss_hint(result: CaseResult) -> str | None:
+    check = loss_check(result)
+    if check is None or check.agrees_with_fp32 is not None:
+        return None
+    return f"whether its losses agree with fp32 is unknown: {clean(check.reason or 'no reason given')}"
+
+
+def _flops_hint(attempts: Sequence[AttemptResult]) -> str | None:
+    reasons = [rank.flops_unknown_reason for a in attempts for rank in a.ranks if rank.flops_unknown_reason]
+    return f"its FLOPs are unknown: {clean(reasons[0])}" if reasons else None

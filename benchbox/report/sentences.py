@@ -1,0 +1,94 @@
+"""Sentences that terminal and Markdown share. Text from the report is cleaned, not escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchbox.report.facts import device_name
+from benchbox.report.text import clean, significant
+from benchbox.schema import CaseResult, Environment, MeasureSettings, Report, TelemetryCost
+
+
+def heading(report: Report) -> str:
+    """``quick: 11 cases on NVIDIA H100 80GB HBM3``."""
+    count = len(report.cases)
+    cases = "1 case" if count == 1 else f"{count} cases"
+    return clean(f"{report.suite.name}: {cases} on {device_name(report.environment)}", 160)
+
+
+def environment_line(environment: Environment) -> str:
+    """The versions and settings that explain most differences between two reports."""
+    host, software = environment.host, environment.software
+    parts = [f"torch {software.torch}", f"Python {software.python}"]
+    if environment.device != "cpu":
+        parts += [
+            f"{name} {version}"
+            for name, version in (
+                ("CUDA", software.cuda),
+                ("cuDNN", software.cudnn),
+                ("driver", environment.driver),
+            )
+            if version is not None
+        ]
+    parts += [
+        f"{host.cpu_model}, {host.num_usable_processors} processors, {software.num_threads} threads",
+        f"{environment.host_allocator} host allocator",
+        host.os,
+    ]
+    return clean(" · ".join(parts), 500)
+
+
+def telemetry_cost_line(
+    cost: TelemetryCost | None, settings: MeasureSettings, labels: Mapping[str, str]
+) -> str:
+    """What watching cost, in plain words."""
+    if cost is None:
+        if settings.telemetry_hz == 0:
+            return "Telemetry was off."
+        return "What telemetry costs was not measured in this run."
+    interval = cost.effect_pct_interval
+    return (
+        f"Telemetry at {settings.telemetry_hz:g} Hz changes step time by {_signed(cost.effect_pct)} % "
+        f"(95 %: {_signed(interval.low)} to {_signed(interval.high)} %) and takes "
+        f"{significant(cost.sampler_cpu_pct, 2)} % of one core; measured on "
+        f"{labels.get(cost.case_id, clean(cost.case_id, 40))} over {cost.num_steps_on:,} steps with it "
+        f"and {cost.num_steps_off:,} without."
+    )
+
+
+def left_out_line(unknown: Sequence[str]) -> str | None:
+    """Which columns are missing because no case knows them."""
+    return f"Unknown for every case and left out: {', '.join(unknown)}." if unknown else None
+
+
+def failed_cases(report: Report) -> list[CaseResult]:
+    """The cases without a full result, in the suite's order."""
+    return [case for case in report.cases if case.outcome != "ok"]
+
+
+def reason_text(result: CaseResult) -> str:
+    """Why a case did not end as ``ok``."""
+    if result.reason:
+        return clean(result.reason, 300)
+    return "its turn had not come" if result.outcome is None else "no reason was recorded"
+
+
+def case_hints(report: Report, labels: Mapping[str, str]) -> list[str]:
+    """Each hint once, with the cases that it concerns."""
+    concerned: dict[str, list[str]] = {}
+    for result in report.cases:
+        for hint in result.hints:
+            concerned.setdefault(clean(hint), []).append(labels[result.case.case_id])
+    return [f"{_enumerate(names, len(report.cases))}: {hint}" for hint, names in concerned.items()]
+
+
+def _enumerate(names: Sequence[str], num_cases: int) -> str:
+    if len(names) == num_cases > 1:
+        return "every case"
+    if len(names) <= 3:
+        return ", ".join(names)
+    return f"{', '.join(names[:2])} and {len(names) - 2} more"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")

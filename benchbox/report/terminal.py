@@ -1,0 +1,117 @@
+"""A report as a table in the terminal: stacked into 80 columns, one line a case where there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from benchbox.report import figures, sentences
+from benchbox.report.facts import outcome_word
+from benchbox.report.figures import Figure
+from benchbox.report.hints import report_hints
+from benchbox.report.text import UNKNOWN, case_labels, clean
+from benchbox.schema import CaseResult, Report, Suite
+
+WIDE_LABEL = 28
+"""Room for labels at which a case still gets one line; longer ones wrap."""
+
+_STYLES = {
+    "ok": "green",
+    "oom": "red",
+    "unsupported": "yellow",
+    "timeout": "red",
+    "crashed": "bold red",
+    "invalid": "bold red",
+    "not finished": "dim",
+}
+
+
+def terminal_view(report: Report, width: int) -> RenderableType:
+    """What to print into a terminal of ``width`` columns. Data never becomes markup."""
+    labels = case_labels([case.case for case in report.cases])
+    groups, unknown = figures.known_groups(report)
+    notes = [sentences.left_out_line(unknown), figures.STAR if figures.rests_on_steps(report) else None]
+    closing = (
+        sentences.telemetry_cost_line(report.telemetry_cost, report.suite.measure, labels),
+        sentences.environment_line(report.environment),
+    )
+    blocks: list[list[RenderableType]] = [
+        [Text(sentences.heading(report), style="bold")],
+        [_table(report, groups, labels, width), *(Text(note, style="dim") for note in notes if note)],
+        [_failure(case, labels[case.case.case_id]) for case in sentences.failed_cases(report)],
+        [
+            Text.assemble(("hint  ", "cyan"), hint)
+            for hint in (*report_hints(report), *sentences.case_hints(report, labels))
+        ],
+        [Text(line, style="dim") for line in closing],
+    ]
+    return Group(*(part for block in blocks if block for part in (*block, Text(""))))
+
+
+def case_list(suite: Suite) -> RenderableType:
+    """The cases that a suite would run, by id and label."""
+    labels = case_labels(suite.cases)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("case_id", no_wrap=True)
+    table.add_column("case", overflow="fold")
+    for case in suite.cases:
+        table.add_row(Text(clean(case.case_id, 16)), Text(labels[case.case_id]))
+    measure = suite.measure
+    total = (
+        f"{len(suite.cases)} cases × {measure.repetitions} repetitions, "
+        f"{measure.max_seconds:g} s of measuring at most for each"
+    )
+    return Group(table, Text(total, style="dim"))
+
+
+def _table(report: Report, groups: list[figures.Group], labels: dict[str, str], width: int) -> Table:
+    one_line = [(figure,) for group in groups for figure in group]
+    outcome_width = max((len(outcome_word(case)) for case in report.cases), default=0)
+    label_width = max((cell_len(label) for label in labels.values()), default=0)
+    fits = _width(report, one_line) + min(label_width, WIDE_LABEL) + outcome_width + 2 <= width
+    columns = one_line if fits else groups
+    num_lines = max(map(len, columns), default=1)
+    table = Table(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, leading=int(num_lines > 1)
+    )
+    table.add_column("case" + "\n" * (num_lines - 1), overflow="fold")
+    for column in columns:
+        titles = [figure.title for figure in column]
+        # Headings fill as many lines as cells can have, so that each stands at its figures' height.
+        titles += [""] * (num_lines - len(titles))
+        table.add_column(Text("\n".join(titles)), justify="right", no_wrap=True)
+    table.add_column("outcome" + "\n" * (num_lines - 1), no_wrap=True)
+    for case in report.cases:
+        word = outcome_word(case)
+        table.add_row(
+            Text(labels[case.case.case_id]),
+            *(Text(_cell(case, column)) for column in columns),
+            Text(word, style=_STYLES[word]),
+        )
+    return table
+
+
+def _cell(case: CaseResult, column: Sequence[Figure]) -> str:
+    if case.summary is None:
+        return UNKNOWN
+    return "\n".join(figure.text(case.summary) or UNKNOWN for figure in column)
+
+
+def _width(report: Report, columns: Sequence[Sequence[Figure]]) -> int:
+    """Of the figures' columns, with the gaps between them."""
+    total = 0
+    for column in columns:
+        cells = [figure.title for figure in column]
+        cells += [line for case in report.cases for line in _cell(case, column).split("\n")]
+        total += max(map(cell_len, cells)) + 2
+    return total
+
+
+def _failure(case: CaseResult, label: str) -> Text:
+    word = outcome_word(case)
+    return Text.assemble((word, _STYLES[word]), f"  {label}: {sentences.reason_text(case)}")

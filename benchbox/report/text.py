@@ -1,0 +1,112 @@
+"""Text that people read: numbers with sensible digits and units, and strings that cannot do harm."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from benchbox.schema import Case, Interval
+
+UNKNOWN = "–"
+
+_REMOVED = frozenset({"Cc", "Cf", "Cs"})
+_LINE_BREAKS = frozenset({"Zl", "Zp"})
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#&$])")
+_LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
+
+
+def clean(text: str, limit: int = 500) -> str:
+    """``text`` on one line: no control characters, no escape sequences' start, no direction overrides.
+
+    What is longer than ``limit`` ends in an ellipsis.
+    """
+    kept = []
+    # Nothing beyond this can reach the result, and a hostile string may be as long as a report may be.
+    for char in text[: 8 * limit]:
+        category = unicodedata.category(char)
+        if char.isspace() or category in _LINE_BREAKS:
+            kept.append(" ")
+        elif category not in _REMOVED:
+            kept.append(char)
+    line = " ".join("".join(kept).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def escape_markdown(text: str) -> str:
+    """``text``, cleaned, so that Markdown shows it as it stands: no markup, HTML, link or table cell."""
+    return _LINK.sub(r"\\", _MARKDOWN.sub(r"\\\1", clean(text)))
+
+
+def case_label(case: Case) -> str:
+    """A short name for people: model, batch, precision, and the axes that are not at their default."""
+    parts = [case.model, f"b{case.per_device_batch_size}", case.precision]
+    if case.gradient_accumulation_steps > 1:
+        parts.append(f"acc{case.gradient_accumulation_steps}")
+    if case.gradient_checkpointing:
+        parts.append("ckpt")
+    if case.compile:
+        parts.append("compile")
+    if case.memory_format != "contiguous":
+        parts.append(case.memory_format)
+    if case.strategy != "single":
+        parts.append(case.strategy)
+    if case.world_size > 1:
+        parts.append(f"x{case.world_size}")
+    if case.data != "device":
+        parts.append(case.data)
+    return clean(" ".join(parts), limit=120)
+
+
+def case_labels(cases: Sequence[Case]) -> dict[str, str]:
+    """A label for each case id; cases that would share one get their id behind it."""
+    labels = [case_label(case) for case in cases]
+    return {
+        case.case_id: label if labels.count(label) == 1 else f"{label} #{clean(case.case_id, limit=16)}"
+        for case, label in zip(cases, labels, strict=True)
+    }
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """``value`` rounded to ``digits`` significant digits, with thousands separated, never truncated."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    rounded = float(f"{value:.{digits - 1}e}")
+    exponent = math.floor(math.log10(abs(rounded)))
+    if exponent >= 9 or exponent < -4:
+        return f"{rounded:.{digits - 1}e}"
+    return f"{value:,.0f}" if exponent >= digits else f"{rounded:,.{digits - 1 - exponent}f}"
+
+
+def duration(nanoseconds: float) -> str:
+    """``45.2 ms``."""
+    return _scaled(nanoseconds, (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0)))
+
+
+def memory(num_bytes: float) -> str:
+    """``4.12 GiB``."""
+    return _scaled(num_bytes, (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10), ("B", 1.0)))
+
+
+def energy(joules: float) -> str:
+    """``82.3 mJ``."""
+    return _scaled(joules, (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6)))
+
+
+def percent(value_pct: float) -> str:
+    """``98.2 %``."""
+    return f"{significant(value_pct)} %"
+
+
+def plus_minus(interval: Interval) -> str:
+    """Half of an interval's width on the log scale, as a share of its middle: ``± 0.42 %``."""
+    if interval.low <= 0 or interval.high < interval.low:
+        return "± ? %"
+    return f"± {significant(100 * (math.sqrt(interval.high / interval.low) - 1), 2)} %"
+
+
+def _scaled(value: float, units: Sequence[tuple[str, float]]) -> str:
+    # 0.9995 of a unit would be shown as 1.00 of it, so it already belongs to it.
+    unit, factor = next(((u, f) for u, f in units if abs(value) >= 0.9995 * f), units[-1])
+    return f"{significant(value / factor)} {unit}"
