@@ -27,8 +27,8 @@ SLOWING_REASONS_MASK = (
     | THROTTLE_REASONS["hw_power_brake_slowdown"]
 )
 """The bits under which a sample counts as throttled: power or heat holds the clocks below what was asked
-for. An idle device, clocks that somebody set, clocks kept in step with another device or a display, and the
-voltage limit that every device meets at its highest clock are how it is meant to run."""
+for. An idle device, clocks that somebody set, and clocks kept in step with another device or a display are as
+they are meant to be; the last two bits have a name in NVIDIA's binding and no description."""
 
 
 class DeviceTelemetry(Record, frozen=True, kw_only=True):
