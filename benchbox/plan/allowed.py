@@ -10,13 +10,13 @@ from msgspec import inspect
 _STEP = re.compile(r"\.(?P<field>\w+)|\[(?P<place>\d+|\.\.\.)\]")
 
 
-def allowed_values(record: type, where: str) -> tuple[str | int, ...]:
-    """The words allowed at ``where`` (as in ``$.axes.precision[1]``); empty where it is not a choice of words."""
+def allowed_values(record: type, where: str) -> tuple[str, ...]:
+    """The words allowed at ``where`` (as in ``$.axes.precision[1]``); empty where any may stand."""
     kinds = [inspect.type_info(record)]
     for step in _STEP.finditer(where):
         kinds = [inner for kind in kinds for plain in _plain(kind) for inner in _inside(plain, step["field"])]
     return tuple(
-        value
+        str(value)
         for kind in kinds
         for plain in _plain(kind)
         if isinstance(plain, inspect.LiteralType)

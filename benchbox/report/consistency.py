@@ -31,7 +31,7 @@ def _all_problems(report: Report) -> Iterator[str]:
     for place, result in enumerate(report.cases):
         first = places.setdefault(result.case.case_id, place)
         if first != place:
-            yield f"`cases[{place}].case.case_id`: {result.case.case_id!r} is the id of cases[{first}] already"
+            yield f"`cases[{place}].case.case_id`: {result.case.case_id!r} is cases[{first}] already"
     if len(report.cases) != len(report.suite.cases):
         yield f"`cases`: {len(report.cases)} cases, but the suite has {len(report.suite.cases)}"
     for place, (result, case) in enumerate(zip(report.cases, report.suite.cases, strict=False)):

@@ -114,7 +114,7 @@ def _describe(error: msgspec.ValidationError) -> str:
     text = describe_validation_error(error)
     at = _AT.search(str(error))
     allowed = allowed_values(Report, at[1]) if at else ()
-    return f"{text}; allowed: {', '.join(map(str, allowed))}" if allowed else text
+    return f"{text}; allowed: {', '.join(allowed)}" if allowed else text
 
 
 def _bad(path: Path, what: str) -> BadInputError:

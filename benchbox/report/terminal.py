@@ -14,8 +14,8 @@ from benchbox.report import figures, sentences
 from benchbox.report.facts import outcome_word
 from benchbox.report.figures import Figure
 from benchbox.report.hints import report_hints
-from benchbox.report.text import UNKNOWN, case_labels, clean
-from benchbox.schema import CaseResult, Report, Suite
+from benchbox.report.text import UNKNOWN, case_labels
+from benchbox.schema import CaseResult, Report
 
 WIDE_LABEL = 28
 """Room for labels at which a case still gets one line; longer ones wrap."""
@@ -51,22 +51,6 @@ def terminal_view(report: Report, width: int) -> RenderableType:
         [Text(line, style="dim") for line in closing],
     ]
     return Group(*(part for block in blocks if block for part in (*block, Text(""))))
-
-
-def case_list(suite: Suite) -> RenderableType:
-    """The cases that a suite would run, by id and label."""
-    labels = case_labels(suite.cases)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("case_id", no_wrap=True)
-    table.add_column("case", overflow="fold")
-    for case in suite.cases:
-        table.add_row(Text(clean(case.case_id, 16)), Text(labels[case.case_id]))
-    measure = suite.measure
-    total = (
-        f"{len(suite.cases)} cases × {measure.repetitions} repetitions, "
-        f"{measure.max_seconds:g} s of measuring at most for each"
-    )
-    return Group(table, Text(total, style="dim"))
 
 
 def _table(report: Report, groups: list[figures.Group], labels: dict[str, str], width: int) -> Table:
