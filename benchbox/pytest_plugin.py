@@ -103,6 +103,8 @@ def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:
 
     @pytest.mark.benchmark(group=file.path.stem, timer=clock.now, min_rounds=1)
     def test(benchmark: Any) -> None:
+        from benchbox.report.pytest_benchmark import extra_info
+
         result, report = file.result_of(case)
         if result.outcome == "unsupported":
             pytest.skip(f"unsupported: {result.reason}")
@@ -114,7 +116,7 @@ def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:
         benchmark.pedantic(clock.advance, rounds=len(steps_ns), iterations=1, warmup_rounds=0)
         benchmark.extra_info.update(extra_info(result, report))
 
-    return test
+    return test  # type: ignore[no-any-return]
 
 
 class ReplayClock:

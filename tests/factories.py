@@ -10,6 +10,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from benchbox.report.build import build_report
 from benchbox.schema import (
     AttemptResult,
@@ -387,4 +389,53 @@ def make_report(device: str = "cuda", *, complete: bool = True, **measure: Any) 
             sampler_cpu_pct=0.62,
         ),
         controller_peak_rss_bytes=61_000_000,
+    )
+
+
+def golden_report() -> Report:
+    """What ``tests/report/golden/report-v1.json`` holds: one case of each of three outcomes."""
+    report = make_report()
+    kept = (0, 5, 7)
+    return replace(
+        report,
+        cases=tuple(report.cases[place] for place in kept),
+        suite=replace(report.suite, cases=tuple(report.suite.cases[place] for place in kept)),
+        telemetry_cost=replace(report.telemetry_cost, case_id=report.suite.cases[0].case_id),
+    )
+
+
+def hostile_report(text: str) -> Report:
+    """A report in which ``text`` stands wherever a report holds text of the user's or the machine's."""
+    report = make_report()
+    case = replace(make_case(), model=text, data_dir=text)
+    environment = replace(
+        report.environment,
+        driver=text,
+        host=replace(report.environment.host, cpu_model=text, os=text, container=text),
+        software=replace(report.environment.software, torch=text),
+        devices=(replace(report.environment.devices[0], name=text),),
+        worker_variables={text: text},
+    )
+    check = LossCheck(
+        losses=(None,),
+        digest=text,
+        reference_losses=None,
+        tolerance_rel=0.1,
+        agrees_with_fp32=None,
+        reason=text,
+    )
+    failed = replace(make_case(seed=1), model=text)
+    suite = replace(make_suite([case, failed]), name=text)
+    return build_report(
+        suite,
+        environment,
+        [
+            make_attempt(case, 0, make_rank(loss_check=check, flops_unknown_reason=text)),
+            make_attempt(failed, 0, outcome="crashed", reason=text, stderr_tail=f"{text}\n{text}", ranks=()),
+        ],
+        make_profile(name=text),
+        complete=False,
+        created_at=text,
+        telemetry_cost=replace(report.telemetry_cost, case_id=text),
+        controller_peak_rss_bytes=1,
     )

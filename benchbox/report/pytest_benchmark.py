@@ -50,7 +50,7 @@ def render_pytest_benchmark(reports: Sequence[Report]) -> str:
     return msgspec.json.format(msgspec.json.encode(document), indent=4).decode() + "\n"
 
 
-def extra_info(report: Report, result: CaseResult) -> dict[str, Any]:
+def extra_info(result: CaseResult, report: Report) -> dict[str, Any]:
     """What pytest-benchmark has no field for: throughput, memory, energy and environment, by schema name."""
     summary = msgspec.to_builtins(result.summary) if result.summary else {}
     return {
@@ -77,7 +77,7 @@ def _benchmark(report: Report, result: CaseResult, label: str) -> dict[str, Any]
         "fullname": f"{clean(report.suite.name)}::{label}",
         "params": None,
         "param": None,
-        "extra_info": extra_info(report, result),
+        "extra_info": extra_info(result, report),
         "options": {
             "disable_gc": False,
             "timer": "benchbox",

@@ -1,0 +1,72 @@
+"""The loop that a careful person would write by hand, with nothing of benchbox in it.
+
+Usage: python hand_written.py MODEL BATCH WARMUP STEPS [FILE]: writes the step times in nanoseconds as JSON.
+"""
+
+import json
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def build(name: str) -> tuple[nn.Module, tuple[int, ...], int, float]:
+    """The model, the shape of a sample, the number of classes and the learning rate."""
+    if name == "reference-cnn":
+        layers = [
+            *(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(64, 128, 3), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(128 * 54 * 54, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, 1000)),
+        ]
+        return nn.Sequential(*layers), (3, 224, 224), 1000, 1e-5
+    if name == "small-cnn":
+        layers = [
+            *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(32 * 13 * 13, 128), nn.ReLU(), nn.Linear(128, 10)),
+        ]
+        return nn.Sequential(*layers), (1, 28, 28), 10, 1e-3
+    return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10)), (784,), 10, 1e-3
+
+
+def main() -> None:
+    """Train on one synthetic batch and print what each step took."""
+    name, batch, num_warmup, num_steps = sys.argv[1], *map(int, sys.argv[2:5])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False
+    with device:
+        model, shape, num_classes, learning_rate = build(name)
+    inputs = torch.randn(batch, *shape).to(device)
+    targets = torch.randint(num_classes, (batch,)).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+
+    def step() -> None:
+        functional.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    for _ in range(num_warmup):
+        step()
+    if device.type == "cuda":
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(num_steps + 1)]
+        events[0].record()
+        for number in range(num_steps):
+            step()
+            events[number + 1].record()
+        torch.cuda.synchronize()
+        times = [round(events[i].elapsed_time(events[i + 1]) * 1e6) for i in range(num_steps)]
+    else:
+        at_ns = [0] * (num_steps + 1)
+        at_ns[0] = time.perf_counter_ns()
+        for number in range(num_steps):
+            step()
+            at_ns[number + 1] = time.perf_counter_ns()
+        times = [at_ns[i + 1] - at_ns[i] for i in range(num_steps)]
+    print(json.dumps(times))
+
+
+if __name__ == "__main__":
+    main()
