@@ -66,8 +66,8 @@ def read_report(path: Path) -> Report:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_REPORT_BYTES + 1)
-    except OSError as error:
-        raise _bad(path, f"cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise _bad(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > MAX_REPORT_BYTES:
         raise _bad(path, f"larger than {MAX_REPORT_BYTES >> 20} MiB, which no report needs")
     report = _decode(raw, path)
