@@ -14,7 +14,8 @@ import msgspec
 
 from benchbox.errors import BenchboxError, WouldOverwriteError
 from benchbox.measure.launch import TUNED_ALLOCATOR
-from benchbox.plan.hardware import printable, profile_to_toml
+from benchbox.plan.hardware import profile_to_toml
+from benchbox.plan.tomlfile import printable
 from benchbox.schema import HardwareProfile, HostFacts, ProbeResult
 
 BASE_TIMEOUT_S = 600.0  # importing torch from a cold network disk, and a slow device's shortest runs

@@ -1,4 +1,4 @@
-"""Which values a record allows at a place that a validation error names."""
+"""Which values and keys a record allows at a place that a validation error names."""
 
 from __future__ import annotations
 
@@ -12,16 +12,30 @@ _STEP = re.compile(r"\.(?P<field>\w+)|\[(?P<place>\d+|\.\.\.)\]")
 
 def allowed_values(record: type, where: str) -> tuple[str, ...]:
     """The words allowed at ``where`` (as in ``$.axes.precision[1]``); empty where any may stand."""
-    kinds = [inspect.type_info(record)]
-    for step in _STEP.finditer(where):
-        kinds = [inner for kind in kinds for plain in _plain(kind) for inner in _inside(plain, step["field"])]
     return tuple(
         str(value)
-        for kind in kinds
-        for plain in _plain(kind)
-        if isinstance(plain, inspect.LiteralType)
-        for value in plain.values
+        for kind in _kinds_at(record, where)
+        if isinstance(kind, inspect.LiteralType)
+        for value in kind.values
     )
+
+
+def allowed_keys(record: type, where: str) -> tuple[str, ...]:
+    """The keys allowed in the table at ``where``; empty where no table may stand."""
+    return tuple(
+        field.encode_name
+        for kind in _kinds_at(record, where)
+        if isinstance(kind, inspect.StructType)
+        for field in kind.fields
+    )
+
+
+def _kinds_at(record: type, where: str) -> list[inspect.Type]:
+    kinds = list(_plain(inspect.type_info(record)))
+    for step in _STEP.finditer(where):
+        inside = [inner for kind in kinds for inner in _inside(kind, step["field"])]
+        kinds = [plain for kind in inside for plain in _plain(kind)]
+    return kinds
 
 
 def _plain(kind: inspect.Type) -> Iterator[inspect.Type]:

@@ -16,19 +16,13 @@ import tomli_w
 
 from benchbox.errors import BadInputError
 from benchbox.plan.shipped import shipped_dir
-from benchbox.plan.tomlfile import convert, read_toml
+from benchbox.plan.tomlfile import convert, printable, read_toml
 from benchbox.schema import HardwareProfile
 
 # Drivers keep a part of the nominal memory back (ECC on GDDR6 costs up to a tenth), and a nominal "141 GiB"
 # may be rounded. Variants of one name differ by far more, and so does a MIG slice.
 MIN_MEMORY_SHARE = 0.88
 MAX_MEMORY_SHARE = 1.03
-MAX_MESSAGE_CHARACTERS = 500
-
-
-def printable(text: str) -> str:
-    """``text`` without control characters, line breaks and other characters that move a terminal's cursor."""
-    return "".join(character for character in text if character.isprintable())
 
 
 def user_profiles_dir() -> Path:
@@ -46,11 +40,7 @@ def read_profile(path: Path) -> HardwareProfile:
         BadInputError: unreadable, not TOML, or a key is unknown, missing, mistyped or out of range; a
             text is empty or unprintable.
     """
-    try:
-        profile = convert(read_toml(path), HardwareProfile, path)
-    except BadInputError as error:
-        # The message may quote a key of the file, of any length and content.
-        raise BadInputError(printable(str(error))[:MAX_MESSAGE_CHARACTERS]) from None
+    profile = convert(read_toml(path), HardwareProfile, path)
     _check_texts(msgspec.to_builtins(profile), path)
     if not profile.name:
         raise BadInputError(f"{path}: `name`: empty; give the name that `benchbox hw show` shall know it by")

@@ -5,31 +5,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from benchbox.errors import BadInputError
 from benchbox.plan.shipped import shipped_dir
-from benchbox.plan.tomlfile import convert, read_toml
-from benchbox.schema import (
-    Case,
-    Count,
-    DataSource,
-    MeasureSettings,
-    MemoryFormat,
-    Positive,
-    PositiveInt,
-    Precision,
-    Record,
-    Strategy,
-    Suite,
-)
+from benchbox.plan.suite_file import Axes, Exclude, Include, SuiteFile, Workload
+from benchbox.plan.tomlfile import bad_input, convert, quoted, read_toml
+from benchbox.schema import Case, MeasureSettings, Record, Suite
 
 MAX_CASES = 10_000
+MAX_EXCLUDES = 1000
 
 # Input shape and classes of the built-in models; the mlp's come from its sizes.
 _BUILT_IN: dict[str, tuple[tuple[int, ...], int]] = {
@@ -43,62 +34,6 @@ _DEFAULT_LEARNING_RATE = 1e-3
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
-class _Workload(Record, frozen=True, kw_only=True):
-    model: str = "reference-cnn"
-    data: DataSource = "device"
-    data_dir: str | None = None
-    num_generated_images: PositiveInt | None = None
-    num_loader_workers: Count | None = None
-    sizes: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
-    input_shape: tuple[PositiveInt, ...] | None = None
-    num_classes: PositiveInt | None = None
-    learning_rate: Positive | None = None
-    seed: Count = 0
-
-
-class _Axes(Record, frozen=True, kw_only=True):
-    per_device_batch_size: tuple[PositiveInt, ...] = (32,)
-    precision: tuple[Precision, ...] = ("fp32",)
-    gradient_checkpointing: tuple[bool, ...] = (False,)
-    strategy: tuple[Strategy, ...] = ("single",)
-    world_size: tuple[PositiveInt, ...] = (1,)
-    gradient_accumulation_steps: tuple[PositiveInt, ...] = (1,)
-    memory_format: tuple[MemoryFormat, ...] = ("contiguous",)
-    compile: tuple[bool, ...] = (False,)
-
-
-class _Exclude(Record, frozen=True, kw_only=True):
-    per_device_batch_size: PositiveInt | UnsetType = UNSET
-    precision: Precision | UnsetType = UNSET
-    gradient_checkpointing: bool | UnsetType = UNSET
-    strategy: Strategy | UnsetType = UNSET
-    world_size: PositiveInt | UnsetType = UNSET
-    gradient_accumulation_steps: PositiveInt | UnsetType = UNSET
-    memory_format: MemoryFormat | UnsetType = UNSET
-    compile: bool | UnsetType = UNSET
-
-
-class _Include(_Exclude, frozen=True, kw_only=True):
-    model: str | UnsetType = UNSET
-    data: DataSource | UnsetType = UNSET
-    data_dir: str | UnsetType = UNSET
-    num_generated_images: PositiveInt | UnsetType = UNSET
-    num_loader_workers: Count | UnsetType = UNSET
-    sizes: tuple[PositiveInt, PositiveInt, PositiveInt] | UnsetType = UNSET
-    input_shape: tuple[PositiveInt, ...] | UnsetType = UNSET
-    num_classes: PositiveInt | UnsetType = UNSET
-    learning_rate: Positive | UnsetType = UNSET
-    seed: Count | UnsetType = UNSET
-
-
-class _SuiteFile(Record, frozen=True, kw_only=True):
-    workload: _Workload = _Workload()
-    axes: _Axes = _Axes()
-    exclude: tuple[_Exclude, ...] = ()
-    include: tuple[_Include, ...] = ()
-    measure: MeasureSettings = MeasureSettings()
-
-
 _OF_MODEL = ("sizes", "input_shape", "num_classes", "learning_rate")
 _OF_DATA = ("data_dir", "num_generated_images", "num_loader_workers")
 
@@ -110,15 +45,13 @@ def find_suite(name_or_path: str) -> Path:
         BadInputError: there is no such file and no such shipped suite.
     """
     path = Path(name_or_path)
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113 - unlike Path's, false and no error for a name of any length
         return path
     shipped = shipped_dir("suites")
     names = sorted(entry.stem for entry in shipped.glob("*.toml"))
     if name_or_path in names:
         return shipped / f"{name_or_path}.toml"
-    raise BadInputError(
-        f"{name_or_path}: no such file, and not one of the shipped suites ({', '.join(names)})"
-    )
+    raise bad_input(path, f"no such file, and not one of the shipped suites ({', '.join(names)})")
 
 
 def load_suite(path: Path) -> Suite:
@@ -127,8 +60,9 @@ def load_suite(path: Path) -> Suite:
     Raises:
         BadInputError: anything in the file is wrong; the text names the file, the key and what is allowed.
     """
-    file = convert(read_toml(path), _SuiteFile, path)
-    crossed = _cross(file.axes, path)
+    file = convert(read_toml(path), SuiteFile, path)
+    _check_measure(file.measure, path)
+    crossed = _cross(file.axes, len(file.include), path)
     kept = _without(crossed, file.exclude, path)
     cases = [_case(file.workload, axes, path, "workload") for axes in kept]
     for number, extra in enumerate(file.include):
@@ -136,39 +70,49 @@ def load_suite(path: Path) -> Suite:
         workload, axes = _apply(file.workload, file.axes, extra)
         cases.append(_case(workload, axes, path, where))
     if not cases:
-        raise BadInputError(f"{path}: `exclude`: leaves no case to run")
-    _check_unique(cases, path)
+        raise bad_input(path, "`exclude`: leaves no case to run")
+    _check_unique(cases, len(kept), path)
     return Suite(name=path.stem, cases=tuple(cases), measure=file.measure, order_seed=file.workload.seed)
 
 
-def _cross(axes: _Axes, path: Path) -> list[dict[str, Any]]:
+def _check_measure(measure: MeasureSettings, path: Path) -> None:
+    for steps in ("warmup_steps", "measured_steps"):
+        least, most = getattr(measure, f"min_{steps}"), getattr(measure, f"max_{steps}")
+        if least > most:
+            raise bad_input(path, f"`measure.max_{steps}`: {most} is less than min_{steps} = {least}")
+
+
+def _cross(axes: Axes, num_included: int, path: Path) -> list[dict[str, Any]]:
     columns: dict[str, tuple[Any, ...]] = {name: getattr(axes, name) for name in axes.__struct_fields__}
     for name, values in columns.items():
         if not values:
-            raise BadInputError(
-                f"{path}: `axes.{name}`: an empty list leaves no case; leave the key out instead"
-            )
-        for place, value in enumerate(values):
-            if value in values[:place]:
-                raise BadInputError(f"{path}: `axes.{name}[{place}]`: {value!r} stands there twice")
-    num_cases = math.prod(len(values) for values in columns.values())
+            raise bad_input(path, f"`axes.{name}`: an empty list leaves no case; leave the key out instead")
+    num_cases = math.prod(len(values) for values in columns.values()) + num_included
     if num_cases > MAX_CASES:
-        raise BadInputError(f"{path}: `axes`: {num_cases} cases; at most {MAX_CASES} are allowed")
+        raise bad_input(path, f"`axes`: {num_cases} cases; at most {MAX_CASES} are allowed")
+    for name, values in columns.items():
+        for place, value in enumerate(values):
+            if values.index(value) != place:
+                raise bad_input(path, f"`axes.{name}[{place}]`: {_as_toml(value)} stands there twice")
     return [dict(zip(columns, values, strict=True)) for values in itertools.product(*columns.values())]
 
 
+def _as_toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
 def _without(
-    crossed: list[dict[str, Any]], excludes: tuple[_Exclude, ...], path: Path
+    crossed: list[dict[str, Any]], excludes: tuple[Exclude, ...], path: Path
 ) -> list[dict[str, Any]]:
+    if len(excludes) > MAX_EXCLUDES:
+        raise bad_input(path, f"`exclude`: {len(excludes)} tables; at most {MAX_EXCLUDES} are allowed")
     for number, exclude in enumerate(excludes):
         wanted = _given(exclude)
         if not wanted:
-            raise BadInputError(
-                f"{path}: `exclude[{number}]`: names no axis, so it would take out every case"
-            )
+            raise bad_input(path, f"`exclude[{number}]`: names no axis, so it would take out every case")
         kept = [axes for axes in crossed if any(axes[name] != value for name, value in wanted.items())]
         if len(kept) == len(crossed):
-            raise BadInputError(f"{path}: `exclude[{number}]`: matches no case (that is left)")
+            raise bad_input(path, f"`exclude[{number}]`: matches no case (that is left)")
         crossed = kept
     return crossed
 
@@ -177,23 +121,23 @@ def _given(record: Record) -> dict[str, Any]:
     return {name: value for name, value in msgspec.structs.asdict(record).items() if value is not UNSET}
 
 
-def _apply(workload: _Workload, axes: _Axes, extra: _Include) -> tuple[_Workload, dict[str, Any]]:
+def _apply(workload: Workload, axes: Axes, extra: Include) -> tuple[Workload, dict[str, Any]]:
     """One included case: what it names, the rest from ``[workload]`` and from the axes' defaults.
 
     Keys that belong to another model or another kind of data than the included one are not inherited.
     """
     given = _given(extra)
-    axis_values = {name: given.pop(name, getattr(_Axes(), name)[0]) for name in axes.__struct_fields__}
+    axis_values = {name: given.pop(name, getattr(Axes(), name)[0]) for name in axes.__struct_fields__}
     inherited = msgspec.structs.asdict(workload)
     for key, dependents in (("model", _OF_MODEL), ("data", _OF_DATA)):
         if given.get(key, inherited[key]) != inherited[key]:
             inherited |= dict.fromkeys(dependents)
-    return _Workload(**(inherited | given)), axis_values
+    return Workload(**(inherited | given)), axis_values
 
 
-def _case(workload: _Workload, axes: dict[str, Any], path: Path, where: str) -> Case:
+def _case(workload: Workload, axes: dict[str, Any], path: Path, where: str) -> Case:
     def wrong(key: str, what: str) -> BadInputError:
-        return BadInputError(f"{path}: `{where}.{key}`: {what}")
+        return bad_input(path, f"`{where}.{key}`: {what}")
 
     input_shape, num_classes, hidden_size = _shape(workload, wrong)
     _check_data(workload, input_shape, num_classes, path, wrong)
@@ -225,7 +169,7 @@ def case_id(case: Case) -> str:
     return hashlib.blake2s(msgspec.json.encode(meaning, order="sorted")).hexdigest()[:12]
 
 
-def _shape(workload: _Workload, wrong: Any) -> tuple[tuple[int, ...], int, int | None]:
+def _shape(workload: Workload, wrong: Any) -> tuple[tuple[int, ...], int, int | None]:
     model = workload.model
     if model != "mlp" and workload.sizes is not None:
         raise wrong("sizes", 'belongs to model = "mlp"')
@@ -241,7 +185,9 @@ def _shape(workload: _Workload, wrong: Any) -> tuple[tuple[int, ...], int, int |
         return (*_BUILT_IN[model], None)
     if not _FACTORY.fullmatch(model):
         allowed = ", ".join([*_BUILT_IN, "mlp"])
-        raise wrong("model", f'{model!r} is not one of {allowed}, nor of the form "package.module:factory"')
+        raise wrong(
+            "model", f'{quoted(model)} is not one of {allowed}, nor of the form "package.module:factory"'
+        )
     if not workload.input_shape or workload.num_classes is None:
         missing = "num_classes" if workload.input_shape else "input_shape"
         raise wrong(
@@ -251,7 +197,7 @@ def _shape(workload: _Workload, wrong: Any) -> tuple[tuple[int, ...], int, int |
 
 
 def _check_data(
-    workload: _Workload, input_shape: tuple[int, ...], num_classes: int, path: Path, wrong: Any
+    workload: Workload, input_shape: tuple[int, ...], num_classes: int, path: Path, wrong: Any
 ) -> None:
     data = workload.data
     if data != "folder":
@@ -268,15 +214,16 @@ def _check_data(
         raise wrong(
             "data", f"the digits need one channel and 10 classes, not {list(input_shape)}, {num_classes}"
         )
-    if workload.data_dir is not None and not (path.parent / workload.data_dir).is_dir():
-        raise wrong("data_dir", f"{path.parent / workload.data_dir} is no folder")
+    if workload.data_dir is not None and not os.path.isdir(path.parent / workload.data_dir):  # noqa: PTH112
+        raise wrong("data_dir", f"{quoted(str(path.parent / workload.data_dir))} is no folder")
 
 
-def _check_unique(cases: list[Case], path: Path) -> None:
+def _check_unique(cases: list[Case], num_crossed: int, path: Path) -> None:
+    """Crossed cases differ by construction, so only an included one can repeat another."""
     seen: dict[str, int] = {}
     for number, case in enumerate(cases):
-        if case.case_id in seen:
-            raise BadInputError(
-                f"{path}: `include`: case {number + 1} repeats case {seen[case.case_id] + 1} ({case.case_id})"
+        first = seen.setdefault(case.case_id, number)
+        if first != number:
+            raise bad_input(
+                path, f"`include[{number - num_crossed}]`: repeats case {first + 1} ({case.case_id})"
             )
-        seen[case.case_id] = number
