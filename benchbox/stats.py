@@ -46,9 +46,10 @@ def variance(values: Sequence[float]) -> float:
 
 
 def t_quantile(degrees_of_freedom: float) -> float:
-    """The 97.5 % quantile of Student's t, within 0.1 % for one degree of freedom or more.
+    """The 97.5 % quantile of Student's t, within 0.1 %; infinite below one degree of freedom.
 
-    Above 30: Cornish-Fisher, Abramowitz & Stegun 26.7.5.
+    Up to 30 a fractional number is rounded down, to the wider side. Above: Cornish-Fisher, Abramowitz &
+    Stegun 26.7.5.
     """
     if degrees_of_freedom < 1:
         return math.inf
@@ -103,7 +104,8 @@ def mean_interval(values: Sequence[float], *, independent: bool = False) -> tupl
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
     """Distribution-free interval of the median from order statistics, widened for autocorrelation.
 
-    Ranks n/2 ± 0.98·√n (Conover, "Practical Nonparametric Statistics", 3.2), with √n stretched by
+    Ranks (n + 1)/2 ± 0.98·√n, outwards to the next whole ones (Conover, "Practical Nonparametric
+    Statistics", 3.2, with a continuity correction, so that no n falls below 95 %), with √n stretched by
     √(n / effective n). Fewer than six values cannot carry 95 %: the result is then ``(-inf, inf)``.
     """
     n = len(values)
@@ -111,15 +113,16 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
         return (-math.inf, math.inf)
     stretch = math.sqrt(n / effective_sample_size(values))
     half = _Z_975 / 2 * math.sqrt(n) * stretch
-    low, high = math.floor(n / 2 - half), math.ceil(n / 2 + half)
-    if low < 0 or high > n - 1:
+    low = math.floor((n - 1) / 2 - half)
+    if low < 0:
         return (-math.inf, math.inf)
     ordered = sorted(values)
-    return (ordered[low], ordered[high])
+    return (ordered[low], ordered[n - 1 - low])
 
 
 def relative_half_width(interval: tuple[float, float], centre: float) -> float:
-    """Half of the interval's width as a share of ``centre``; infinite where it has no width or centre."""
+    """Half of the interval's width as a share of ``centre``; infinite unless the ends are finite and the
+    centre is positive."""
     if not (math.isfinite(interval[0]) and math.isfinite(interval[1])) or centre <= 0:
         return math.inf
     return (interval[1] - interval[0]) / 2 / centre
