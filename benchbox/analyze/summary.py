@@ -102,9 +102,10 @@ def _between_attempts(rates: Sequence[float]) -> Interval:
 def _within(step_time_ns: Sequence[int], rate: float) -> Interval | None:
     """The mean step time's interval, carried over to the rate on the log scale (delta method)."""
     low, high = mean_interval(step_time_ns)
-    if not math.isfinite(high - low):
+    half_width = (high - low) / 2 / mean(step_time_ns)
+    if half_width > 20:  # infinite for too few steps; a factor of e^20 tells as little
         return None
-    stretch = math.exp((high - low) / 2 / mean(step_time_ns))
+    stretch = math.exp(half_width)
     return Interval(low=rate / stretch, high=rate * stretch)
 
 

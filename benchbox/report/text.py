@@ -103,7 +103,8 @@ def plus_minus(interval: Interval) -> str:
     """Half of an interval's width on the log scale, as a share of its middle: ``± 0.42 %``."""
     if interval.low <= 0 or interval.high < interval.low:
         return "± ? %"
-    return f"± {significant(100 * (math.sqrt(interval.high / interval.low) - 1), 2)} %"
+    half_width_pct = 100 * (math.sqrt(interval.high / interval.low) - 1)
+    return f"± {significant(half_width_pct, 2)} %" if half_width_pct < 1000 else "± over 999 %"
 
 
 def _scaled(value: float, units: Sequence[tuple[str, float]]) -> str:

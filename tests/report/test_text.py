@@ -59,6 +59,7 @@ def test_units() -> None:
 def test_plus_minus_is_half_the_width_on_the_log_scale() -> None:
     assert plus_minus(Interval(low=100 / 1.02, high=100 * 1.02)) == "± 2.0 %"
     assert plus_minus(Interval(low=100, high=100)) == "± 0 %"
+    assert plus_minus(Interval(low=1e-3, high=1e9)) == "± over 999 %"
     assert plus_minus(Interval(low=0, high=1)) == "± ? %"
 
 
