@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from benchbox.errors import BenchboxError, WouldOverwriteError
-from benchbox.measure.launch import TUNED_ALLOCATOR
+from benchbox.measure.launch import tuned_allocator
 from benchbox.plan.hardware import profile_to_toml
 from benchbox.plan.tomlfile import printable
 from benchbox.schema import HardwareProfile, HostFacts, ProbeResult
@@ -36,7 +36,7 @@ def run_probe(device: str, host: HostFacts, seconds_per_probe: float = 2.0) -> P
         if device == "cpu":
             command += ["--threads", str(host.num_usable_processors)]
         # As the worker of a run has it, so that a CPU's figures are the ceiling of that worker.
-        variables = {**os.environ, **TUNED_ALLOCATOR}
+        variables = {**os.environ, **tuned_allocator()}
         timeout_s = BASE_TIMEOUT_S + 2 * MAX_PROBES * seconds_per_probe
         try:
             done = subprocess.run(

@@ -22,11 +22,20 @@ from benchbox.schema import MeasureSettings
 START_TIMEOUT_S = 300.0  # importing torch from a cold network disk can take minutes
 
 # glibc returns large freed blocks to the kernel at once, and every step pays for new pages; these keep them.
-TUNED_ALLOCATOR = {
+_KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 36),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 36),
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
+_HUGE_PAGES = (
+    "glibc.malloc.hugetlb=1"  # ask for huge pages: 30 times fewer faults when memory is first touched
+)
+
+
+def tuned_allocator() -> dict[str, str]:
+    """The variables that tune glibc's allocator; tunables of the user's own are kept."""
+    tunables = os.environ.get("GLIBC_TUNABLES")
+    return _KEEP_FREED_MEMORY | {"GLIBC_TUNABLES": f"{tunables}:{_HUGE_PAGES}" if tunables else _HUGE_PAGES}
 
 
 def worker_variables(
@@ -38,7 +47,7 @@ def worker_variables(
     """
     variables = {"OMP_NUM_THREADS": str(settings.num_threads or num_threads)}
     if settings.host_allocator == "tuned":
-        variables |= TUNED_ALLOCATOR
+        variables |= tuned_allocator()
     if visible_device is not None:
         variables["CUDA_VISIBLE_DEVICES"] = visible_device
     return variables
@@ -53,14 +62,19 @@ class WorkerServer:
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "benchbox.worker.server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env={**os.environ, **variables},
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "benchbox.worker.server"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env={**os.environ, **variables},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise WorkerStartError(
+                f"the worker ({sys.executable}) cannot be started: {error.strerror or error}"
+            ) from None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._commands = self._process.stdin
@@ -69,7 +83,12 @@ class WorkerServer:
         self._selector.register(self._answers, selectors.EVENT_READ)
         self._pending = b""
         self._worker: int | None = None
-        self._next_answer("ready", START_TIMEOUT_S)
+        try:
+            self._next_answer("ready", START_TIMEOUT_S)
+        except BaseException:
+            self._process.kill()  # it may be busy importing, and would not notice for seconds
+            self.close()
+            raise
 
     def __enter__(self) -> WorkerServer:
         return self
@@ -82,18 +101,31 @@ class WorkerServer:
     def start(self, **command: str | bool) -> int:
         """Fork a worker for ``command`` (see the server's ``Command``); its process id, which is also the
         id of its process group."""
-        self._commands.write(msgspec.json.encode(command) + b"\n")
-        self._commands.flush()
+        try:
+            self._commands.write(msgspec.json.encode(command) + b"\n")
+            self._commands.flush()
+        except BrokenPipeError:
+            raise WorkerStartError(
+                f"the worker ({sys.executable}) ended early: {self._stderr_end()}"
+            ) from None
         self._worker = self._next_answer("started", START_TIMEOUT_S)["started"]
         return self._worker
 
     def wait(self, timeout_s: float) -> int | None:
-        """The worker's exit status, negative for a signal, or ``None`` if it still runs after the time."""
+        """The worker's exit status, negative for a signal, or ``None`` if it still runs after the time.
+
+        Raises:
+            WorkerStartError: the server has ended, so nobody knows how the worker did.
+        """
         answer = self._answer(timeout_s)
         if answer is None:
             return None
         self._worker = None
         return answer["status"]
+
+    def has_ended(self) -> bool:
+        """Whether the server is gone: the kernel may have killed it for lack of memory."""
+        return self._process.poll() is not None
 
     def kill_worker(self) -> None:
         """End the worker and all that it started."""

@@ -12,12 +12,8 @@ from benchbox.schema import (
     HostTelemetry,
     Interval,
     RankResult,
-    Record,
     Report,
 )
-
-MAX_INTEGER = 2**63 - 1
-"""Larger integers stand for nothing that a machine has, and would overflow arithmetic further on."""
 
 
 def find_inconsistency(report: Report) -> str | None:
@@ -26,7 +22,6 @@ def find_inconsistency(report: Report) -> str | None:
 
 
 def _all_problems(report: Report) -> Iterator[str]:
-    yield from _integers(report, "")
     places: dict[str, int] = {}
     for place, result in enumerate(report.cases):
         first = places.setdefault(result.case.case_id, place)
@@ -89,18 +84,6 @@ def _column_problems(samples: DeviceTelemetry | HostTelemetry, key: str) -> Iter
     for place in range(1, length):
         if samples.sample_at_ns[place] < samples.sample_at_ns[place - 1]:
             yield f"`{key}.sample_at_ns[{place}]`: earlier than the sample before it"
-
-
-def _integers(value: object, key: str) -> Iterator[str]:
-    if isinstance(value, int):
-        if abs(value) > MAX_INTEGER:
-            yield f"`{key}`: an integer beyond {MAX_INTEGER}"
-    elif isinstance(value, Record):
-        for name in value.__struct_fields__:
-            yield from _integers(getattr(value, name), f"{key}.{name}".lstrip("."))
-    elif isinstance(value, tuple):
-        for place, item in enumerate(value):
-            yield from _integers(item, f"{key}[{place}]")
 
 
 def _show(interval: Interval) -> str:

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from benchbox import stats
-from benchbox.measure.launch import TUNED_ALLOCATOR, WorkerServer, worker_variables
+from benchbox.measure.launch import WorkerServer, tuned_allocator, worker_variables
 from benchbox.plan.suite import load_suite
 from benchbox.schema import Case, MeasureSettings, RankResult, Report, WorkerTask
 
@@ -134,7 +134,7 @@ def test_the_tuned_allocator_at_least_doubles_the_reference_model_on_a_cpu(tmp_p
     case = case_of("reference-cnn", 32, tmp_path)
     threads = len(os.sched_getaffinity(0))
     tuned = worker_variables(MeasureSettings(), threads, None)
-    system = {name: value for name, value in tuned.items() if name not in TUNED_ALLOCATOR}
+    system = {name: value for name, value in tuned.items() if name not in tuned_allocator()}
     gains = []
     with WorkerServer(tuned) as server:
         for _ in range(3):
