@@ -6,6 +6,7 @@ Heavy imports stay inside the commands, so that ``--help`` is quick; torch is ne
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -82,7 +83,7 @@ def _run_suite(
     console: Console,
 ) -> int:
     from benchbox.measure.runner import SuiteRun
-    from benchbox.report.files import write_report
+    from benchbox.report.files import write_report, write_text
     from benchbox.report.from_run import report_of_run
     from benchbox.report.markdown import render_markdown
     from benchbox.report.terminal import terminal_view
@@ -91,7 +92,7 @@ def _run_suite(
         interrupted = _follow(suite_run, console, quiet=quiet)
         report = report_of_run(suite_run)
         write_report(report, folder / REPORT_NAME)
-        (folder / SUMMARY_NAME).write_text(render_markdown(report), encoding="utf-8")
+        write_text(render_markdown(report), folder / SUMMARY_NAME)
     if not quiet:
         console.print(terminal_view(report, console.width))
         console.print(f"written: {folder / REPORT_NAME}", markup=False, highlight=False)
@@ -112,11 +113,19 @@ def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:
             with open_display(console, suite_run.suite, quiet=quiet) as display:
                 for event in events:
                     display.show(event)
-                display.note("measuring what watching costs")
-                suite_run.measure_cost_of_watching()
+                if suite_run.can_measure_cost_of_watching():
+                    display.note("measuring what watching costs")
+                    suite_run.measure_cost_of_watching()
         except KeyboardInterrupt:
+            _ignore_interrupts()
             return True
     return False
+
+
+def _ignore_interrupts() -> None:
+    """From here to the end, so that a second Ctrl-C does not cost the report of what is measured."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @app.command()
@@ -239,7 +248,11 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered goes there at exit
         raise SystemExit(1) from None
+    except OSError as error:  # a full disk, a folder that may not be written to
+        print(f"benchbox: {_one_line(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _one_line(text: str) -> str:

@@ -54,18 +54,24 @@ class SuiteFile(pytest.Module):
         except BenchboxError as error:
             raise self.CollectError(str(error)) from None
         self.report: Report | None = None
+        self.trouble: str | None = None
         for case in self.suite.cases:
             name = f"{case_label(case).replace(' ', '-')}-{case.case_id}"
-            item: pytest.Function = pytest.Function.from_parent(
-                self, name=name, callobj=_test_of(self, case)
-            )
+            item: pytest.Function = pytest.Function.from_parent(self, name=name, callobj=_test_of(self, case))
             item.user_properties.append(("case_id", case.case_id))
             yield item
 
     def result_of(self, case: Case) -> tuple[CaseResult, Report]:
         """The case's result; the first call runs all selected cases of this suite."""
+        from benchbox.errors import BenchboxError
+
+        if self.report is None and self.trouble is None:
+            try:
+                self.report = self._run()
+            except BenchboxError as error:
+                self.trouble = str(error)
         if self.report is None:
-            self.report = self._run()
+            pytest.fail(f"{self.path.name} could not be run: {self.trouble}", pytrace=False)
         return next(c for c in self.report.cases if c.case.case_id == case.case_id), self.report
 
     def _run(self) -> Report:
@@ -73,9 +79,10 @@ class SuiteFile(pytest.Module):
 
         import msgspec
 
+        from benchbox.errors import WouldOverwriteError
         from benchbox.measure.runner import SuiteRun
-        from benchbox.report.from_run import report_of_run
         from benchbox.report.files import write_report
+        from benchbox.report.from_run import report_of_run
 
         selected = {
             value
@@ -89,8 +96,10 @@ class SuiteFile(pytest.Module):
         kept = self.config.getoption("--benchbox-out")
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(kept or scratch, suite.name)
+            if folder.exists():
+                raise WouldOverwriteError(f"{folder}: exists; remove it, or choose another --benchbox-out")
             device = self.config.getoption("--benchbox-device")
-            with SuiteRun(suite, self.path.parent, folder, device=device, resume=False, force=True) as run:
+            with SuiteRun(suite, self.path.parent, folder, device=device, resume=False, force=False) as run:
                 for _ in run.events():
                     pass
                 report = report_of_run(run)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchbox.errors import WorkerStartError
 from benchbox.measure.launch import WorkerServer, stderr_tail
 from benchbox.measure.sampler import Sampler
 from benchbox.schema import AttemptResult, Outcome, RankResult, WorkerTask
@@ -49,16 +50,19 @@ def watch_attempt(
     oom_kills = _oom_kills()
     began = time.monotonic()
     pid = server.start(task=str(folder / "case.json"), stderr=str(folder / "stderr.txt"))
-    if sampler is not None:
-        sampler.start(pid)
     timed_out = False
+    status: int | str | None
     try:
+        if sampler is not None:
+            sampler.start(pid)
         while (status := server.wait(TICK_S)) is None:
             elapsed_s = time.monotonic() - began
             if elapsed_s > task.measure.effective_timeout_s and not timed_out:
                 timed_out = True
                 server.kill_worker()
             yield _tick(folder, elapsed_s, sampler)
+    except WorkerStartError as error:  # the server has ended; the worker's own word may still be there
+        status = str(error)
     finally:
         server.kill_worker()
         if sampler is not None:
@@ -107,14 +111,17 @@ def read_rank(path: Path) -> RankResult | None:
 
 
 def _judge(
-    task: WorkerTask, rank: RankResult | None, status: int, timed_out: bool, kernel_killed: bool
+    task: WorkerTask, rank: RankResult | None, status: int | str, timed_out: bool, kernel_killed: bool
 ) -> tuple[Outcome, str | None]:
+    """``status`` is the worker's exit status, or the text that says why it is not known."""
     if timed_out:
         return "timeout", f"still running after {task.measure.effective_timeout_s:g} s"
     if rank is not None:
         return rank.outcome, rank.reason
-    if status == -signal.SIGKILL and kernel_killed:
+    if kernel_killed and (isinstance(status, str) or status == -signal.SIGKILL):
         return "oom", "the kernel killed the worker because host memory ran out"
+    if isinstance(status, str):
+        return "crashed", status
     if status < 0:
         return "crashed", f"the worker was ended by {_signal_name(-status)}"
     return "crashed", f"the worker left no result; its exit status was {status}"

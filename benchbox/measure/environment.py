@@ -38,7 +38,8 @@ _TELLING_NAMES = (
 def choose_device(choice: str, facts: TorchFacts) -> DeviceFacts | None:
     """The device that the user means; ``None`` stands for the CPU.
 
-    ``choice`` is ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda``, ``cuda:N`` or a GPU's UUID.
+    ``choice`` is ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda``, ``cuda:N`` or the UUID of a GPU
+    or of a MIG slice, with or without its ``GPU-`` or ``MIG-``.
 
     Raises:
         BadInputError: there is no such device; the text lists those that there are.
@@ -46,12 +47,10 @@ def choose_device(choice: str, facts: TorchFacts) -> DeviceFacts | None:
     if choice == "cpu" or (choice == "auto" and not facts.devices):
         return None
     for device in facts.devices:
-        names = {f"cuda:{device.index}", device.uuid, f"GPU-{device.uuid}"}
-        if device.index == 0:
-            names |= {"auto", "cuda"}
-        if choice in names:
+        names = {f"cuda:{device.index}"} | ({"auto", "cuda"} if device.index == 0 else set())
+        if choice in names or (device.uuid is not None and _bare(choice) == _bare(device.uuid)):
             return device
-    there = ["cpu", *(f"cuda:{device.index} ({device.name}, GPU-{device.uuid})" for device in facts.devices)]
+    there = ["cpu", *(f"cuda:{device.index} ({_described(device)})" for device in facts.devices)]
     raise BadInputError(f"--device: {choice!r} is not on this machine; torch sees {', '.join(there)}")
 
 
@@ -62,7 +61,20 @@ def visible_device(device: DeviceFacts | None, facts: TorchFacts) -> str | None:
     """
     if device is None or device.uuid is None or len(facts.devices) == 1:
         return None
-    return f"GPU-{device.uuid.removeprefix('GPU-')}"
+    return _full_uuid(device.uuid)
+
+
+def _bare(uuid: str) -> str:
+    return uuid.lower().removeprefix("gpu-").removeprefix("mig-")
+
+
+def _full_uuid(uuid: str) -> str:
+    """As ``CUDA_VISIBLE_DEVICES`` wants it; torch leaves the ``GPU-`` out."""
+    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+
+
+def _described(device: DeviceFacts) -> str:
+    return device.name if device.uuid is None else f"{device.name}, {_full_uuid(device.uuid)}"
 
 
 def describe_environment(

@@ -53,6 +53,7 @@ class Finished(msgspec.Struct):
     """What a journal holds."""
 
     header: JournalHeader | None = None
+    case_ids: frozenset[str] = frozenset()
     attempts: list[AttemptResult] = msgspec.field(default_factory=list)
     telemetry_cost: TelemetryCost | None = None
 
@@ -61,25 +62,41 @@ def read_journal(path: Path) -> Finished:
     """Read what is finished. A last line that was cut off in writing is cut from the file too.
 
     Raises:
-        BadInputError: a line before the last cannot be read.
+        BadInputError: a whole line cannot be read, or does not fit those before it.
     """
     finished = Finished()
     raw = path.read_bytes()
     whole, _, cut_off = raw.rpartition(b"\n")
     if cut_off:
         os.truncate(path, len(raw) - len(cut_off))
-    for number, text in enumerate(whole.splitlines(), start=1):
+    for number, text in enumerate(whole.split(b"\n") if whole else (), start=1):
         try:
             line = msgspec.json.decode(text, type=JournalLine)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise BadInputError(f"{path}: line {number}: {error}; start anew with --force") from None
-        if line.header is not None:
-            finished.header = line.header
-        elif line.attempt is not None:
-            finished.attempts.append(line.attempt)
-        elif line.telemetry_cost is not None:
-            finished.telemetry_cost = line.telemetry_cost
+        problem = _take(line, finished)
+        if problem is not None:
+            raise BadInputError(f"{path}: line {number}: {problem}; start anew with --force")
     return finished
+
+
+def _take(line: JournalLine, finished: Finished) -> str | None:
+    """Add ``line`` to what is finished; what is wrong with it where it does not fit."""
+    if (line.header is None) == (finished.header is None):
+        return "the header belongs at the start, once"
+    if line.header is not None:
+        finished.header = line.header
+        finished.case_ids = frozenset(case.case_id for case in line.header.suite.cases)
+    elif line.attempt is not None:
+        attempt = line.attempt
+        if attempt.case_id not in finished.case_ids:
+            return f"`attempt.case_id`: {attempt.case_id!r} is not in the suite"
+        if attempt.outcome == "ok" and not (attempt.ranks and attempt.ranks[0].step_time_ns):
+            return "`attempt.ranks`: `ok`, but no step was measured"
+        finished.attempts.append(attempt)
+    elif line.telemetry_cost is not None:
+        finished.telemetry_cost = line.telemetry_cost
+    return None
 
 
 def check_same_run(header: JournalHeader, suite: Suite, environment: Environment, path: Path) -> None:
@@ -106,15 +123,16 @@ def check_same_run(header: JournalHeader, suite: Suite, environment: Environment
 
 def _suite_by_id(suite: Suite) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(suite)
-    plain["cases"] = {case["case_id"]: True for case in plain["cases"]}
+    plain["cases"] = {case["case_id"]: case for case in plain["cases"]}
     return plain
 
 
 def _differences(key: str, old: Any, new: Any) -> list[str]:
-    """``key: old, now new`` for every leaf that differs."""
+    """``key was old and is now new`` for every leaf that differs; a key that came or went, by name."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(k for k in new if k not in old)]
-        return [d for k in keys for d in _differences(f"{key}.{k}", old.get(k), new.get(k))]
+        both = [d for k in old if k in new for d in _differences(f"{key}.{k}", old[k], new[k])]
+        gone = [f"`{key}.{k}` is gone" for k in old if k not in new]
+        return both + gone + [f"`{key}.{k}` is new" for k in new if k not in old]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return [d for i, (a, b) in pairs for d in _differences(f"{key}[{i}]", a, b)]

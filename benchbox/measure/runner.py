@@ -11,7 +11,7 @@ from types import TracebackType
 
 import msgspec
 
-from benchbox.errors import WorkerStartError, WouldOverwriteError
+from benchbox.errors import BadInputError, WorkerStartError, WouldOverwriteError
 from benchbox.measure.attempt import Tick, watch_attempt
 from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case
 from benchbox.measure.environment import choose_device, describe_environment, visible_device
@@ -54,7 +54,7 @@ class SuiteRun:
     a report can be made at any time.
 
     Raises (on entering):
-        BadInputError: no such device, or a journal that cannot be read.
+        BadInputError: no such device, a folder that cannot be written to, or a journal that cannot be read.
         WouldOverwriteError: the folder holds a run already, and neither ``resume`` nor ``force`` was said.
         ResumeError: the journal belongs to another suite or environment.
         WorkerStartError: the worker's interpreter cannot be started.
@@ -96,6 +96,7 @@ class SuiteRun:
             self._open_journal()
             closing.callback(self._journal.close)
             closing.callback(shutil.rmtree, self._work_dir, ignore_errors=True)
+            closing.callback(self._close_server)  # first of all, so that no worker writes there any more
             self._closing = closing.pop_all()
         return self
 
@@ -128,8 +129,16 @@ class SuiteRun:
                         yield event
             self._close_server()
 
+    def can_measure_cost_of_watching(self) -> bool:
+        """False where it is known already, telemetry is off or no case went well."""
+        return (
+            self.telemetry_cost is None
+            and self._sampler() is not None
+            and fastest_case(self.suite, self.attempts) is not None
+        )
+
     def measure_cost_of_watching(self) -> None:
-        """Set ``telemetry_cost``, unless it is known already, telemetry is off or no case went well."""
+        """Set ``telemetry_cost``, where that can be done and the attempt for it goes well."""
         sampler, fastest = self._sampler(), fastest_case(self.suite, self.attempts)
         if self.telemetry_cost is not None or sampler is None or fastest is None:
             return
@@ -179,6 +188,8 @@ class SuiteRun:
         return Sampler(hz, self._uuids, self._nvml) if hz > 0 else None
 
     def _running_server(self) -> WorkerServer:
+        if self._server is not None and self._server.has_ended():
+            self._close_server()
         if self._server is None:
             self._server = WorkerServer(self._variables)
         return self._server
@@ -189,19 +200,29 @@ class SuiteRun:
             self._server = None
 
     def _refuse_to_overwrite(self) -> None:
-        if self._resume or self._force:
+        journal, report = self.out_dir / "journal.jsonl", self.out_dir / "report.json"
+        if self._force:
             return
-        for name in ("journal.jsonl", "report.json"):
-            if (self.out_dir / name).exists():
+        if self._resume:
+            if report.exists() and not journal.exists():
                 raise WouldOverwriteError(
-                    f"{self.out_dir / name}: exists; go on with --resume, start anew with --force, "
+                    f"{report}: exists, but no journal beside it to go on with; start anew with --force, "
                     "or choose another --out"
+                )
+            return
+        for path in (journal, report):
+            if path.exists():
+                raise WouldOverwriteError(
+                    f"{path}: exists; go on with --resume, start anew with --force, or choose another --out"
                 )
 
     def _open_journal(self) -> None:
         path = self.out_dir / "journal.jsonl"
-        self.out_dir.mkdir(parents=True, exist_ok=True)
-        self._journal = Journal(path)
+        try:
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+            self._journal = Journal(path)
+        except OSError as error:
+            raise BadInputError(f"--out: {self.out_dir}: {error.strerror or error}") from None
         try:
             finished = read_journal(path) if self._resume else Finished()
             if finished.header is not None:

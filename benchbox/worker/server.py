@@ -91,10 +91,12 @@ def _kill_group(leader: int | None) -> None:
 def _fork(command: Command) -> int:
     pid = os.fork()
     if pid:
+        with contextlib.suppress(OSError):  # it has ended already
+            os.setpgid(pid, pid)  # here too, so that the group is there to be killed once the start is told
         return pid
     status = 1
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
