@@ -214,7 +214,7 @@ def hw_detect() -> None:
 
 @hw_app.command("init")
 def hw_init(
-    device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: your own profiles.")] = None,
     seconds: Annotated[float, typer.Option(min=0.05, max=60, help="Per probe.")] = 2.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the profile.")] = False,
@@ -222,13 +222,16 @@ def hw_init(
     """Measure what a device reaches with short probes and write a profile of it."""
     from rich.console import Console
 
+    from benchbox.measure.detect import default_device
     from benchbox.measure.hardware_init import profile_from_probe, run_probe, write_profile
     from benchbox.measure.host_facts import host_facts
     from benchbox.plan.hardware import user_profiles_dir
     from benchbox.report.hardware import profile_table
 
+    if device == "auto":
+        device = default_device()
     if not re.fullmatch(r"cpu|cuda:\d{1,3}", device):
-        raise BadInputError(f"--device: {device!r} is neither cpu nor cuda:N")
+        raise BadInputError(f"--device: {device!r} is none of auto, cpu, cuda:N")
     host = host_facts()
     result = run_probe(device, host, seconds)
     profile = profile_from_probe(result, host, datetime.now().astimezone().date())

@@ -22,5 +22,5 @@ def case_table(suite: Suite) -> Group:
     for case in suite.cases:
         table.add_row(case.case_id, case.data, str(case.global_batch_size), Text(labels[case.case_id]))
     measure = suite.measure
-    summary = f"{len(suite.cases)} cases, {measure.repetitions} repetitions each, at most {measure.max_seconds:g} s long"
-    return Group(table, Text(summary))
+    plan = f"{measure.repetitions} repetitions each, at most {measure.max_seconds:g} s long"
+    return Group(table, Text(f"{len(suite.cases)} cases, {plan}"))

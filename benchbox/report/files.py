@@ -35,7 +35,19 @@ def write_report(report: Report, path: Path) -> None:
         BadInputError: the folder is missing or cannot be written to, or the disk is full.
     """
     indented = msgspec.json.format(msgspec.json.encode(report), indent=1)
-    data = _NUMBERS.sub(lambda match: re.sub(rb"\n\s+", b"", match[0]), indented) + b"\n"
+    _write(path, _NUMBERS.sub(lambda match: re.sub(rb"\n\s+", b"", match[0]), indented) + b"\n")
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write ``text`` to ``path`` in the same way.
+
+    Raises:
+        BadInputError: as for :func:`write_report`.
+    """
+    _write(path, text.encode())
+
+
+def _write(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
