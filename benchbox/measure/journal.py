@@ -133,7 +133,9 @@ def _differences(key: str, old: Any, new: Any) -> list[str]:
         both = [d for k in old if k in new for d in _differences(f"{key}.{k}", old[k], new[k])]
         gone = [f"`{key}.{k}` is gone" for k in old if k not in new]
         return both + gone + [f"`{key}.{k}` is new" for k in new if k not in old]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = enumerate(zip(old, new, strict=True))
-        return [d for i, (a, b) in pairs for d in _differences(f"{key}[{i}]", a, b)]
+    if isinstance(old, tuple) and isinstance(new, tuple):
+        pairs = enumerate(zip(old, new, strict=False))
+        both = [d for i, (a, b) in pairs for d in _differences(f"{key}[{i}]", a, b)]
+        gone = [f"`{key}[{i}]` is gone" for i in range(len(new), len(old))]
+        return both + gone + [f"`{key}[{i}]` is new" for i in range(len(old), len(new))]
     return [] if old == new else [f"`{key}` was {old!r} and is now {new!r}"]

@@ -1,0 +1,116 @@
+"""What watching costs: the sums, on synthetic turns with a known effect."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+
+import pytest
+from msgspec.structs import replace
+
+from benchbox.measure.cost import Turn, compare_turns, cost_settings, fastest_case
+from benchbox.schema import MeasureSettings, RankResult, Window
+from tests.factories import make_attempt, make_case, make_rank, make_suite
+
+STEP_NS = 10_000_000
+STEPS_A_TURN = 8
+
+
+def turns_and_rank(
+    effect: float, num_turns: int, *, first_on: bool = True, noise: float = 0.0, drift: float = 0.0
+) -> tuple[list[Turn], RankResult]:
+    """Turns of eight steps each; a step takes ``effect`` longer while on, and ``drift`` longer every turn."""
+    rng = random.Random(1)
+    turns, windows, steps = [], [], []
+    at_ns = 1_000_000_000
+    for number in range(num_turns):
+        on = (number % 2 == 0) == first_on
+        level = STEP_NS * (1 + effect * on) * (1 + drift) ** number
+        times = [round(level * (1 + rng.gauss(0, noise))) for _ in range(STEPS_A_TURN)]
+        end_ns = at_ns + sum(times)
+        turns.append(Turn(at_ns, end_ns, on))
+        windows.append(Window(start_at_ns=at_ns, end_at_ns=end_ns, num_steps=STEPS_A_TURN))
+        steps += times
+        at_ns = end_ns + 1000
+    return turns, make_rank(steps, windows=tuple(windows))
+
+
+@pytest.mark.parametrize("first_on", [True, False], ids=["on-first", "off-first"])
+@pytest.mark.parametrize("effect", [0.0, 0.02, -0.01, 1.0])
+def test_a_known_effect_is_recovered_whichever_turn_comes_first(effect: float, first_on: bool) -> None:
+    turns, rank = turns_and_rank(effect, 10, first_on=first_on)
+    cost = compare_turns("case", rank, turns, 0.4)
+    assert cost is not None
+    assert cost.effect_pct == pytest.approx(100 * effect, abs=1e-3)
+    assert cost.effect_pct_interval.low == pytest.approx(100 * effect, abs=1e-3)
+    assert cost.effect_pct_interval.high == pytest.approx(100 * effect, abs=1e-3)
+    assert cost.step_time_on_ns == pytest.approx(STEP_NS * (1 + effect), rel=1e-6)
+    assert cost.step_time_off_ns == STEP_NS
+    assert cost.num_steps_on == cost.num_steps_off == 5 * STEPS_A_TURN
+    assert cost.sampler_cpu_pct == 0.4
+    assert cost.case_id == "case"
+
+
+def test_the_interval_holds_the_effect_under_noise() -> None:
+    turns, rank = turns_and_rank(0.01, 40, noise=0.005)
+    cost = compare_turns("case", rank, turns, 0.4)
+    assert cost is not None
+    assert 0 < cost.effect_pct_interval.low < 1.0 < cost.effect_pct_interval.high < 2
+
+
+def test_a_slow_drift_of_the_machine_is_not_taken_for_an_effect() -> None:
+    turns, rank = turns_and_rank(0.0, 40, drift=0.002)
+    cost = compare_turns("case", rank, turns, 0.4)
+    assert cost is not None
+    # One turn's drift is what is left; the whole run drifts by 8 %.
+    assert cost.effect_pct == pytest.approx(-0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("num_turns", [0, 1, 2, 3])
+def test_too_few_turns_tell_nothing(num_turns: int) -> None:
+    turns, rank = turns_and_rank(0.02, num_turns) if num_turns else ([], make_rank())
+    assert compare_turns("case", rank, turns, 0.4) is None
+
+
+def test_turns_without_a_whole_step_are_left_out() -> None:
+    turns, rank = turns_and_rank(0.02, 8)
+
+    def shortened() -> Iterator[Turn]:
+        for number, turn in enumerate(turns):
+            # The third turn ends in the middle of its first step.
+            yield replace(turn, end_at_ns=turn.start_at_ns + STEP_NS // 2) if number == 2 else turn
+
+    cost = compare_turns("case", rank, list(shortened()), 0.4)
+    assert cost is not None
+    assert cost.effect_pct == pytest.approx(2.0, abs=1e-3)
+    assert cost.num_steps_on == cost.num_steps_off == 3 * STEPS_A_TURN
+
+
+def test_a_step_that_spans_a_turns_end_counts_for_neither() -> None:
+    rank = make_rank([STEP_NS] * 30, start_at_ns=0)
+    ends = [n * STEP_NS * 5 + STEP_NS // 2 for n in range(7)]
+    turns = [Turn(start, end, n % 2 == 0) for n, (start, end) in enumerate(itertools.pairwise(ends))]
+    cost = compare_turns("case", rank, turns, 0.4)
+    assert cost is not None
+    assert cost.num_steps_on == cost.num_steps_off == 3 * 4
+
+
+def test_the_fastest_case_that_went_well_is_watched() -> None:
+    fast, slow, broken = (make_case(seed=seed) for seed in range(3))
+    attempts = [
+        make_attempt(slow, 0, make_rank([9_000_000] * 5)),
+        make_attempt(fast, 0, make_rank([2_000_000] * 5)),
+        make_attempt(broken, 0, make_rank([1_000_000] * 5), outcome="invalid", reason="NaN"),
+    ]
+    suite = make_suite([slow, broken, fast])
+    assert fastest_case(suite, attempts) == (fast, 0.002)
+    assert fastest_case(suite, attempts[2:]) is None
+
+
+def test_the_attempt_uses_its_whole_time() -> None:
+    settings = cost_settings(MeasureSettings(max_seconds=0.1, max_measured_steps=5, min_measured_steps=4))
+    assert settings.max_seconds == 8
+    assert settings.max_measured_steps == 100_000
+    assert settings.ci_target_pct is not None
+    assert settings.ci_target_pct < 1e-6

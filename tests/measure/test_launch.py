@@ -1,0 +1,273 @@
+"""The worker server: what it starts, how that ends, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchbox.errors import WorkerStartError
+from benchbox.measure.attempt import watch_attempt
+from benchbox.measure.launch import WorkerServer, stderr_tail, tuned_allocator, worker_variables
+from benchbox.schema import AttemptResult, Case, MeasureSettings, TorchFacts, WorkerTask
+from tests.factories import make_case
+from tests.runs import MARK, all_end, copy_user_models, environment, is_alive, marked_processes, wait_until
+
+SMALL_CNN = make_case(
+    model="small-cnn", per_device_batch_size=256, input_shape=(1, 28, 28), num_classes=10, learning_rate=1e-3
+)
+LONG_LOADER = make_case(
+    model="small-cnn",
+    data="loader",
+    per_device_batch_size=4,
+    input_shape=(1, 28, 28),
+    num_classes=10,
+    learning_rate=1e-3,
+    num_loader_workers=2,
+)
+
+
+def task_of(case: Case, folder: Path, **settings: float) -> WorkerTask:
+    folder.mkdir(parents=True, exist_ok=True)
+    return WorkerTask(
+        case=case,
+        measure=MeasureSettings(**settings),  # type: ignore[arg-type]
+        attempt=0,
+        device="cpu",
+        extra_passes=False,
+        run_dir=str(folder),
+        attempt_dir=str(folder / "attempt"),
+        import_dirs=(str(folder),),
+        data_root=str(folder),
+    )
+
+
+def user_case(name: str) -> Case:
+    return make_case(model=f"zoo.models:{name}", input_shape=(16,), num_classes=4)
+
+
+def start_task(server: WorkerServer, task: WorkerTask) -> int:
+    folder = Path(task.attempt_dir)
+    folder.mkdir()
+    (folder / "case.json").write_bytes(msgspec.json.encode(task))
+    return server.start(task=str(folder / "case.json"), stderr=str(folder / "stderr.txt"))
+
+
+def finish(server: WorkerServer, task: WorkerTask) -> AttemptResult:
+    *_, result = watch_attempt(server, task, None)
+    assert isinstance(result, AttemptResult)
+    return result
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[WorkerServer]:
+    with WorkerServer(worker_variables(MeasureSettings(num_threads=1), 1, None)) as server:
+        yield server
+
+
+def test_a_worker_answers_and_ends_with_status_zero(server: WorkerServer, tmp_path: Path) -> None:
+    server.start(facts=str(tmp_path / "facts.json"), stderr=str(tmp_path / "stderr.txt"))
+    assert server.wait(60) == 0
+    facts = msgspec.json.decode((tmp_path / "facts.json").read_bytes(), type=TorchFacts)
+    assert facts.python == ".".join(map(str, sys.version_info[:3]))
+    assert facts.num_threads == 1
+
+
+@pytest.mark.parametrize(
+    ("factory", "status"),
+    [("ends_the_process", 7), ("segfaults", -signal.SIGSEGV), ("calls_sys_exit", 1)],
+)
+def test_the_way_a_worker_ends_is_told(
+    server: WorkerServer, tmp_path: Path, factory: str, status: int
+) -> None:
+    copy_user_models(tmp_path)
+    pid = start_task(server, task_of(user_case(factory), tmp_path))
+    assert server.wait(60) == status
+    assert not is_alive(pid)
+
+
+def test_a_worker_leads_a_process_group_of_its_own_and_is_killed_with_it(
+    server: WorkerServer, tmp_path: Path
+) -> None:
+    copy_user_models(tmp_path)
+    pid = start_task(server, task_of(user_case("hangs"), tmp_path))
+    assert os.getpgid(pid) == pid
+    assert server.wait(0.2) is None
+    server.kill_worker()
+    assert server.wait(20) == -signal.SIGKILL
+    server.kill_worker()  # there is none any more, which is no error
+
+
+def test_the_server_forks_again_after_every_end(server: WorkerServer, tmp_path: Path) -> None:
+    pids = set()
+    for number in range(3):
+        pids.add(server.start(facts=str(tmp_path / f"{number}.json"), stderr=str(tmp_path / "stderr.txt")))
+        assert server.wait(60) == 0
+    assert len(pids) == 3
+
+
+CONTROLLER = """
+import sys
+from pathlib import Path
+import msgspec
+from benchbox.measure.launch import WorkerServer
+with WorkerServer({}) as server:
+    server.start(task=sys.argv[1], stderr=sys.argv[2])
+    print("started", flush=True)
+    sys.stdin.readline()
+print("closed", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A controller in a process of its own whose worker trains for minutes, and the mark of all of them."""
+    mark = uuid.uuid4().hex
+    task = task_of(LONG_LOADER, tmp_path, max_seconds=600, max_measured_steps=100_000, ci_target_pct=1e-9)
+    Path(task.attempt_dir).mkdir()
+    (tmp_path / "case.json").write_bytes(msgspec.json.encode(task))
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONTROLLER, str(tmp_path / "case.json"), str(tmp_path / "stderr.txt")],
+        env=environment(**{MARK: mark}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    # The controller, the server, the worker and its two loader processes.
+    assert wait_until(lambda: len(marked_processes(mark)) >= 5), (tmp_path / "stderr.txt").read_text()
+    yield process, mark
+    process.kill()
+    process.communicate()
+
+
+def test_close_ends_the_server_the_worker_and_its_loader_processes(
+    controller: tuple[subprocess.Popen[str], str],
+) -> None:
+    process, mark = controller
+    pids = set(marked_processes(mark)) - {process.pid}
+    assert process.stdin is not None
+    process.stdin.write("close\n")
+    process.stdin.flush()
+    assert all_end(pids)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "closed\n"
+    assert marked_processes(mark) == [process.pid]
+
+
+def test_a_killed_controller_leaves_nothing_behind(controller: tuple[subprocess.Popen[str], str]) -> None:
+    process, mark = controller
+    pids = marked_processes(mark)
+    process.kill()
+    assert all_end(pids)
+    assert marked_processes(mark) == []
+
+
+@pytest.mark.parametrize(
+    ("torch_py", "told"),
+    [
+        ("raise ModuleNotFoundError(\"No module named 'torch'\")", "No module named 'torch'"),
+        ("raise OSError('libcudart.so.13: cannot open shared object file')", "libcudart.so.13"),
+        ("import os; os._exit(3)", "nothing was printed"),
+    ],
+    ids=["missing", "broken", "silent"],
+)
+def test_an_interpreter_without_a_working_torch_is_one_useful_line(
+    tmp_path: Path, torch_py: str, told: str
+) -> None:
+    mark = uuid.uuid4().hex
+    (tmp_path / "torch.py").write_text(torch_py)
+    with pytest.raises(WorkerStartError) as raised:
+        WorkerServer({"PYTHONPATH": str(tmp_path), MARK: mark})
+    assert told in str(raised.value)
+    assert sys.executable in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert marked_processes(mark) == []
+
+
+def test_a_missing_interpreter_is_one_useful_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(WorkerStartError, match=r"/nowhere/python.*No such file or directory"):
+        WorkerServer({})
+
+
+def test_an_interrupted_start_leaves_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = uuid.uuid4().hex
+    (tmp_path / "torch.py").write_text("import time; time.sleep(600)")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            WorkerServer({"PYTHONPATH": str(tmp_path), MARK: mark})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert marked_processes(mark) == []
+
+
+def test_worker_variables_follow_the_settings() -> None:
+    plain = worker_variables(MeasureSettings(host_allocator="system"), 3, None)
+    assert plain == {"OMP_NUM_THREADS": "3"}
+    assert worker_variables(MeasureSettings(host_allocator="system", num_threads=2), 3, None) == {
+        "OMP_NUM_THREADS": "2"
+    }
+    tuned = worker_variables(MeasureSettings(), 3, "GPU-1")
+    assert tuned == plain | tuned_allocator() | {"CUDA_VISIBLE_DEVICES": "GPU-1"}
+
+
+def test_tunables_of_the_user_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=1")
+    own, _, added = tuned_allocator()["GLIBC_TUNABLES"].partition(":")
+    assert own == "glibc.malloc.arena_max=1"
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    assert tuned_allocator()["GLIBC_TUNABLES"] == added
+
+
+def test_the_tuned_allocator_reaches_the_worker_and_saves_page_faults(
+    server: WorkerServer, tmp_path: Path
+) -> None:
+    settings = {"max_seconds": 1.0, "min_warmup_steps": 5, "max_warmup_steps": 5, "max_measured_steps": 10}
+    tuned = finish(server, task_of(SMALL_CNN, tmp_path / "tuned", **settings))
+    with WorkerServer(worker_variables(MeasureSettings(host_allocator="system"), 1, None)) as untuned_server:
+        untuned = finish(untuned_server, task_of(SMALL_CNN, tmp_path / "untuned", **settings))
+
+    def faults_a_step(attempt: AttemptResult) -> float:
+        (rank,) = attempt.ranks
+        assert rank.host_usage is not None
+        return rank.host_usage.minor_page_faults / len(rank.step_time_ns)
+
+    assert faults_a_step(tuned) < faults_a_step(untuned) / 10
+
+
+def test_the_environment_of_a_worker_holds_the_variables(server: WorkerServer, tmp_path: Path) -> None:
+    copy_user_models(tmp_path)
+    pid = start_task(server, task_of(user_case("hangs"), tmp_path))
+    variables = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    server.kill_worker()
+    assert server.wait(20) == -signal.SIGKILL
+    wanted = tuned_allocator() | {"OMP_NUM_THREADS": "1"}
+    assert {f"{name}={value}" for name, value in wanted.items()} <= set(variables)
+
+
+def test_the_tail_of_what_was_printed_is_short_and_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "stderr.txt"
+    assert stderr_tail(path) is None
+    path.write_bytes(b" \n")
+    assert stderr_tail(path) is None
+    path.write_bytes(b"old " * 10_000 + b"\x1b[31m\x07\xff\xe2\x80\xaenew\r\n\tend\n")
+    tail = stderr_tail(path, max_chars=30)
+    assert tail is not None
+    assert len(tail) == 30
+    assert tail.endswith("old [31mnew\n\tend")

@@ -1,0 +1,107 @@
+"""Models as a user might write them, most of them bad; tests copy this file beside a suite.
+
+Where ``BENCHBOX_TEST_NOTES`` names a folder, each factory starts a child that would outlive it and notes both
+process numbers there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+NUM_INPUTS, NUM_CLASSES = 16, 4
+
+
+class NotANumber(nn.Module):
+    """Computes NaN from anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = good()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) * float("nan")
+
+
+def good() -> nn.Module:
+    _start_a_child()
+    return nn.Linear(NUM_INPUTS, NUM_CLASSES)
+
+
+def raises_memory_error() -> nn.Module:
+    _start_a_child()
+    raise MemoryError
+
+
+def allocates_beyond_its_limit() -> nn.Module:
+    _start_a_child()
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + (256 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    return nn.Linear(NUM_INPUTS, 50_000_000)
+
+
+def hangs() -> nn.Module:
+    _start_a_child()
+    while True:
+        time.sleep(60)
+
+
+def segfaults() -> nn.Module:
+    _start_a_child()
+    ctypes.string_at(0)
+    raise AssertionError("unreachable")
+
+
+def ends_the_process() -> nn.Module:
+    _start_a_child()
+    os._exit(7)
+
+
+def calls_sys_exit() -> nn.Module:
+    _start_a_child()
+    sys.exit("there is nothing to do")
+
+
+def gives_nan() -> nn.Module:
+    return NotANumber()
+
+
+def needs_a_missing_extension() -> nn.Module:
+    _start_a_child()
+    import an_extension_that_nobody_built  # type: ignore[import-not-found]  # noqa: F401
+
+    raise AssertionError("unreachable")
+
+
+def prints_to_a_terminal() -> nn.Module:
+    _start_a_child()
+    sys.stderr.write("\x1b[2J\x1b]0;title\x07\x9b31mred\r\u202e\n")
+    raise RuntimeError("\x1b[31mthe last line\x1b[0m")
+
+
+def kills_its_server() -> nn.Module:
+    _start_a_child()
+    os.kill(os.getppid(), signal.SIGKILL)
+    return hangs()
+
+
+def returns_no_module() -> object:
+    _start_a_child()
+    return "a model"
+
+
+def _start_a_child() -> None:
+    folder = os.environ.get("BENCHBOX_TEST_NOTES")
+    if folder is not None:
+        child = subprocess.Popen(["sleep", "600"])
+        Path(folder, f"{os.getpid()}-{time.monotonic_ns()}").write_text(f"{os.getpid()} {child.pid}")
