@@ -14,6 +14,8 @@ from benchbox.schema import (
     Report,
 )
 
+MAX_UNDISTURBED_PCT = 5.0  # of all processors; the sampler and housekeeping stay below
+
 
 def case_hints(result: CaseResult) -> tuple[str, ...]:
     """What may explain or weaken the figures of one case."""
@@ -21,6 +23,7 @@ def case_hints(result: CaseResult) -> tuple[str, ...]:
         _warmup_hint(result.attempts),
         _throttle_hint(result),
         _foreign_hint(result),
+        _interference_hint(result.attempts),
         _loss_hint(result),
         _flops_hint(result.attempts),
     ]
@@ -71,6 +74,18 @@ def _foreign_hint(result: CaseResult) -> str | None:
     if result.summary is None or not result.summary.foreign_process_seen:
         return None
     return "another process was on the device while steps were being measured"
+
+
+def _interference_hint(attempts: Sequence[AttemptResult]) -> str | None:
+    usages = [rank.host_usage for a in attempts for rank in a.ranks if rank.host_usage is not None]
+    shares = [usage.other_cpu_pct for usage in usages if usage.other_cpu_pct is not None]
+    disturbed = [share for share in shares if share > MAX_UNDISTURBED_PCT]
+    if not disturbed:
+        return None
+    return (
+        f"other processes used up to {percent(max(disturbed))} of the processors while it was measured "
+        f"({len(disturbed)} of {len(shares)} attempts), so its times say less"
+    )
 
 
 def _loss_hint(result: CaseResult) -> str | None:

@@ -86,6 +86,8 @@ class HostUsage(Record, frozen=True, kw_only=True):
     cpu_kernel_s: NonNegative
     minor_page_faults: Count
     major_page_faults: Count
+    other_cpu_pct: NonNegative | None = None
+    """Of all processors of the machine: what everything but the worker used while it measured."""
 
 
 class Flops(Record, frozen=True, kw_only=True):

@@ -14,7 +14,10 @@ from benchbox.schema import HostUsage, MeasureSettings, StopReason, WarmupEnd, W
 from benchbox.worker.clock import StepClock, make_clock
 from benchbox.worker.data import MicroBatches
 from benchbox.worker.engine import Engine
+from benchbox.worker.others import OthersWatch
 from benchbox.worker.stopping import Measuring, Warmup, ci_target
+
+_CHARGES = ("ru_utime", "ru_stime", "ru_minflt", "ru_majflt")
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +80,7 @@ def measure(
     measuring = Measuring(settings, target, budget_from)
     step_time_ns: list[int] = []
     windows: list[Window] = []
-    usage = [0.0, 0.0, 0, 0]
+    usage = _Usage()
     stop_reason = None
     expected_step_s = warmup.step_time_ns[-1] / 1e9
     while stop_reason is None:
@@ -88,7 +91,7 @@ def measure(
         start_at_ns = time.monotonic_ns()
         times, loss = run_steps(engine, batches, clock, num_steps)
         end_at_ns = time.monotonic_ns()
-        _add_usage(usage, before, resource.getrusage(resource.RUSAGE_SELF))
+        usage.add(before, resource.getrusage(resource.RUSAGE_SELF))
         step_time_ns.extend(times)
         windows.append(Window(start_at_ns=start_at_ns, end_at_ns=end_at_ns, num_steps=num_steps))
         expected_step_s = sum(times) / len(times) / 1e9
@@ -104,17 +107,29 @@ def measure(
         stop_reason=stop_reason,
         first_loss=first_loss,
         last_loss=loss.item(),
-        host_usage=HostUsage(
-            cpu_user_s=usage[0],
-            cpu_kernel_s=usage[1],
-            minor_page_faults=int(usage[2]),
-            major_page_faults=int(usage[3]),
-        ),
+        host_usage=usage.record(),
     )
 
 
-def _add_usage(total: list[float], before: resource.struct_rusage, after: resource.struct_rusage) -> None:
-    total[0] += after.ru_utime - before.ru_utime
-    total[1] += after.ru_stime - before.ru_stime
-    total[2] += after.ru_minflt - before.ru_minflt
-    total[3] += after.ru_majflt - before.ru_majflt
+class _Usage:
+    """What the kernel charged to this process, summed over windows."""
+
+    def __init__(self) -> None:
+        self._others = OthersWatch()
+        self._total = [0.0] * len(_CHARGES)
+
+    def add(self, before: resource.struct_rusage, after: resource.struct_rusage) -> None:
+        """Add a window between two readings."""
+        for place, name in enumerate(_CHARGES):
+            self._total[place] += getattr(after, name) - getattr(before, name)
+
+    def record(self) -> HostUsage:
+        """The sums, and what others used since this was made."""
+        user_s, kernel_s, minor, major = self._total
+        return HostUsage(
+            cpu_user_s=user_s,
+            cpu_kernel_s=kernel_s,
+            minor_page_faults=int(minor),
+            major_page_faults=int(major),
+            other_cpu_pct=self._others.used_pct(),
+        )
