@@ -17,20 +17,13 @@ import torch
 from benchbox.schema import Flops, Outcome, RankResult, WorkerMemory, WorkerTask
 from benchbox.worker.data import make_batches
 from benchbox.worker.engine import Engine, check_supported
+from benchbox.worker.failures import classify
 from benchbox.worker.flops import count_flops
 from benchbox.worker.loop import Measured, measure
 from benchbox.worker.models import UnsupportedCase
 from benchbox.worker.phases import time_phases
 from benchbox.worker.trajectory import check_losses
 
-# Texts by which libraries say that memory ran out without torch's own error type.
-_OOM_TEXTS = (
-    "can't allocate memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
-)
 _MUST_FALL = 0.9  # on the digits the last loss is below this share of the first
 
 
@@ -54,17 +47,6 @@ def run_attempt(task: WorkerTask) -> None:
         **result,
     )
     write_aside(Path(task.attempt_dir, "rank0.json"), msgspec.json.encode(rank))
-
-
-def classify(error: BaseException) -> tuple[Outcome, str]:
-    """The outcome that an exception stands for, and one line that says why."""
-    first_line = next((line for line in str(error).splitlines() if line.strip()), "").strip()
-    text = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(t in str(error) for t in _OOM_TEXTS):
-        return "oom", text
-    if type(error).__name__ in ("InvalidCxxCompiler", "TritonMissing"):
-        return "unsupported", f"torch.compile: {text}"
-    return "crashed", text
 
 
 def write_aside(path: Path, data: bytes) -> None:

@@ -22,6 +22,7 @@ MicroBatches = tuple[tuple[Tensor, Tensor], ...]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _NUM_POOLED_SAMPLES = 64  # synthetic samples that a loader draws from
+_MAX_GENERATED_CLASSES = 4
 
 
 def make_batches(task: WorkerTask, device: torch.device) -> Iterator[MicroBatches]:
@@ -55,14 +56,15 @@ def image_root(task: WorkerTask) -> Path:
     if case.data_dir is not None:
         return Path(task.data_root, case.data_dir)
     assert case.num_generated_images is not None
-    root = Path(task.run_dir, f"generated-images-{case.num_generated_images}-{case.seed}")
+    num_classes = min(_MAX_GENERATED_CLASSES, case.num_classes)
+    root = Path(task.run_dir, f"generated-images-{case.num_generated_images}-{num_classes}-{case.seed}")
     if not root.is_dir():
-        generate_images(root, case.num_generated_images, case.seed)
+        generate_images(root, case.num_generated_images, num_classes, case.seed)
     return root
 
 
-def generate_images(root: Path, num_images: int, seed: int) -> None:
-    """Write ``num_images`` JPEGs of 320×240 in four class folders: a tint for each class, with noise on top.
+def generate_images(root: Path, num_images: int, num_classes: int, seed: int) -> None:
+    """Write ``num_images`` JPEGs of 320×240 into class folders: a tint for each class, with noise on top.
 
     Written aside and renamed, so that a folder that exists is whole.
     """
@@ -72,8 +74,8 @@ def generate_images(root: Path, num_images: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     aside = root.with_name(f"{root.name}.{os.getpid()}")
     for number in range(num_images):
-        label = number % 4
-        tint = np.array([(number % 4) * 60 + 30, 200 - label * 40, 90 + label * 20])
+        label = number % num_classes
+        tint = np.array([label * 60 + 30, 200 - label * 40, 90 + label * 20])
         coarse = random.integers(-60, 60, size=(15, 20, 3)).repeat(16, axis=0).repeat(16, axis=1)
         fine = random.integers(-10, 10, size=(240, 320, 3))
         pixels = np.clip(tint + coarse + fine, 0, 255).astype(np.uint8)
@@ -140,7 +142,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
             with Image.open(path) as image:
                 mode = "L" if self._channels == 1 else "RGB"
                 small = image.convert(mode).resize((self._width, self._height), Image.Resampling.BILINEAR)
-        except OSError as error:
+        except Exception as error:  # Pillow's decoders raise errors of many kinds
             raise OSError(f"{path}: cannot be decoded: {error}") from error
         pixels = torch.from_numpy(np.array(small, dtype=np.uint8)).reshape(self._height, self._width, -1)
         return pixels.permute(2, 0, 1).to(torch.float32).div_(255.0), label

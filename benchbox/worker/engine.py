@@ -60,7 +60,7 @@ class Engine:
         set_precision_flags(case.precision)
         self.device = device
         self.memory_format = (
-            torch.channels_last if case.memory_format == "channels_last" else torch.preserve_format
+            torch.channels_last if case.memory_format == "channels_last" else torch.contiguous_format
         )
         with device:
             model = build_model(case, import_dirs)
@@ -73,7 +73,8 @@ class Engine:
         self.scaler = torch.amp.GradScaler(device.type, enabled=case.precision == "fp16")
         self._loss_share = 1.0 / case.gradient_accumulation_steps
         self._forward: Callable[[Tensor], Tensor] = self.module
-        self._graphs = case.compile and device.type == "cuda"
+        # A replayed graph overwrites the gradients of the one before, so they cannot add up over replays.
+        self._graphs = case.compile and device.type == "cuda" and case.gradient_accumulation_steps == 1
         if case.compile:
             self._forward = torch.compile(self.module, mode="reduce-overhead" if self._graphs else None)
 

@@ -79,10 +79,10 @@ class Measuring:
     def reason_to_stop(self, step_time_ns: list[int]) -> StopReason | None:
         """Why measuring is finished, or ``None`` to go on."""
         num_steps = len(step_time_ns)
-        if num_steps < self._measure.min_measured_steps:
-            return None
         if num_steps >= self._measure.max_measured_steps:
             return "step-cap"
+        if num_steps < self._measure.min_measured_steps:
+            return None
         middle, centre = stats.median(step_time_ns), stats.mean(step_time_ns)
         widths = (
             stats.relative_half_width(stats.median_interval(step_time_ns), middle),

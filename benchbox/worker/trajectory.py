@@ -20,12 +20,14 @@ from torch import nn
 from benchbox.schema import Case, LossCheck, WorkerTask
 from benchbox.worker.data import MicroBatches, make_batches
 from benchbox.worker.engine import Engine
+from benchbox.worker.failures import is_out_of_memory
 
 # Largest relative difference of any loss. bf16 keeps 8 bits of mantissa, fp16 and tf32 keep 11; losses are
 # means over many products, and an error made in one step is carried into the next ones. fp32 differs from
 # itself only by the order of sums.
 TOLERANCE_REL = {"fp32": 1e-3, "tf32": 1e-2, "fp16": 1e-2, "bf16": 3e-2}
 
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _MAX_SKIPPED_STEPS = 20  # fp16 lowers its loss scale from 65536 until the gradients fit
 
 
@@ -70,7 +72,7 @@ def train_losses(
     """
     engine = Engine(case, device, import_dirs)
     for module in engine.module.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, _DROPOUTS):
             module.p = 0.0
     losses: list[float | None] = []
     for batch in batches:
@@ -106,7 +108,9 @@ def _reference_losses(
         return msgspec.json.decode(path.read_bytes(), type=list[float | None]), None
     try:
         losses = train_losses(plain, device, task.import_dirs, batches)
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:  # on a CPU torch has no type of its own for it
+        if not is_out_of_memory(error):
+            raise
         return None, "the fp32 reference does not fit in the device's memory"
     aside = path.with_suffix(f".{os.getpid()}")
     aside.write_bytes(msgspec.json.encode(losses))

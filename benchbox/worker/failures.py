@@ -1,0 +1,48 @@
+"""What an exception says of a case: its outcome, and one line for the report."""
+
+from __future__ import annotations
+
+import torch
+
+from benchbox.plan.tomlfile import clipped
+from benchbox.schema import Outcome
+
+MAX_REASON_CHARACTERS = 500
+
+# Texts by which libraries say that memory ran out without torch's own error type.
+_OOM_TEXTS = (
+    "can't allocate memory",
+    "Storage size calculation overflowed",  # more bytes than 63 bits can count
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+)
+# torch.compile wraps these in errors of its own and keeps the name at the front of the text.
+_MISSING_COMPILERS = ("InvalidCxxCompiler", "TritonMissing")
+
+
+def classify(error: BaseException) -> tuple[Outcome, str]:
+    """The outcome that an exception stands for, and one printable line that says why."""
+    text = clipped(_one_line(error), MAX_REASON_CHARACTERS)
+    if is_out_of_memory(error):
+        return "oom", text
+    if any(name in text for name in _MISSING_COMPILERS):
+        return "unsupported", f"torch.compile: {text}"
+    return "crashed", text
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether host or device memory ran out."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        text in str(error) for text in _OOM_TEXTS
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if "in DataLoader worker process" in lines[0]:
+        return lines[-1]  # the text is the whole traceback of the loader's process, which ends with its error
+    return f"{type(error).__name__}: {lines[0]}"

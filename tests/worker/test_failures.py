@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchbox.worker.data import make_batches
+from benchbox.worker.failures import MAX_REASON_CHARACTERS, classify
+from tests.worker.tasks import CPU, IMAGES, first_error, make_case, make_task
+
+
+class InductorError(RuntimeError):
+    """Named as torch.compile's own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "reason"),
+    [
+        (ValueError("boom"), "crashed", "ValueError: boom"),
+        (ValueError(), "crashed", "ValueError"),
+        (ValueError("\n\n  first \nsecond"), "crashed", "ValueError: first"),
+        (ValueError("\x1b[2Jred\udcff"), "crashed", "ValueError: [2Jred"),
+        (MemoryError(), "oom", "MemoryError"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "oom", "OutOfMemoryError: CUDA out of memory."),
+        (RuntimeError("CUDA error: out of memory\nmore"), "oom", "RuntimeError: CUDA error: out of memory"),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), "oom", "RuntimeError: CUBLAS_STATUS_ALLOC_FAILED"),
+        (
+            InductorError("InvalidCxxCompiler: No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE"),
+            "unsupported",
+            "torch.compile: InductorError: InvalidCxxCompiler: No working C++ compiler found",
+        ),
+        (
+            InductorError("TritonMissing: Cannot find a working triton installation."),
+            "unsupported",
+            "torch.compile: InductorError: TritonMissing: Cannot find a working triton installation.",
+        ),
+    ],
+)  # fmt: skip
+def test_an_error_stands_for_an_outcome_and_one_line(error: Exception, outcome: str, reason: str) -> None:
+    assert classify(error) == (outcome, reason)
+
+
+@pytest.mark.parametrize("shape", [(2**50,), (2**48, 3, 224, 224)])
+def test_what_torch_says_when_host_memory_runs_out_is_recognized(shape: tuple[int, ...]) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(shape)
+    assert classify(caught.value)[0] == "oom"
+
+
+def test_a_reason_is_not_of_any_length() -> None:
+    assert len(classify(ValueError("x" * 100_000))[1]) == MAX_REASON_CHARACTERS
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_in_a_loaders_process_is_told_as_if_it_happened_here(
+    tmp_path: Path, num_workers: int
+) -> None:
+    bad = tmp_path / "images" / "class" / "bad.png"
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(b"no image")
+    case = make_case(IMAGES, data="folder", data_dir="images", num_loader_workers=num_workers)
+    outcome, reason = classify(first_error(make_batches(make_task(tmp_path, case), CPU)))
+    assert outcome == "crashed"
+    assert reason.startswith(f"OSError: {bad}: cannot be decoded: cannot identify image file")
