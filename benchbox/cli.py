@@ -117,13 +117,14 @@ def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:
                     display.note("measuring what watching costs")
                     suite_run.measure_cost_of_watching()
         except KeyboardInterrupt:
-            _ignore_interrupts()
             return True
+        finally:
+            _ignore_interrupts()
     return False
 
 
 def _ignore_interrupts() -> None:
-    """From here to the end, so that a second Ctrl-C does not cost the report of what is measured."""
+    """From here to the end, so that no Ctrl-C, and no second one, costs the report of what is measured."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -82,7 +83,9 @@ def benchbox(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.
 
 
 def start_benchbox(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.Popen[str]:
-    """Start the command line and go on."""
+    """Start the command line and go on. Ctrl-C reaches it, also where a shell's background job ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [BENCHBOX, *map(str, arguments)],
         cwd=cwd,

@@ -201,6 +201,8 @@ class SuiteRun:
 
     def _refuse_to_overwrite(self) -> None:
         journal, report = self.out_dir / "journal.jsonl", self.out_dir / "report.json"
+        if self.out_dir.exists() and not self.out_dir.is_dir():
+            raise BadInputError(f"--out: {self.out_dir}: is a file, not a folder")
         if self._force:
             return
         if self._resume:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 from datetime import datetime
+from pathlib import Path
 
 from benchbox.measure.runner import SuiteRun
 from benchbox.report.build import build_report
@@ -20,5 +20,14 @@ def report_of_run(run: SuiteRun) -> Report:
         complete=run.is_complete(),
         created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
         telemetry_cost=run.telemetry_cost,
-        controller_peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        controller_peak_rss_bytes=_peak_rss_bytes(),
     )
+
+
+def _peak_rss_bytes() -> int | None:
+    """The kernel's high-water mark of this process. ``getrusage`` would give the larger one of the process
+    that started it: that mark is handed on when a program replaces another."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None

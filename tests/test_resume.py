@@ -1,0 +1,190 @@
+"""Runs that are ended early: nothing that was finished is lost or run again, and nothing is left running."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchbox.report.files import read_report
+from benchbox.schema import AttemptResult
+from tests.runs import (
+    MARK,
+    benchbox,
+    journal_attempts,
+    marked_processes,
+    start_benchbox,
+    wait_until,
+    write_suite,
+)
+
+TWO_CASES_TWICE = {"repetitions": 2, "max_seconds": 0.5}
+NUM_ATTEMPTS = 4
+
+
+class Interrupted:
+    """A run that was ended by a signal when it had finished some attempts and was in the next one."""
+
+    def __init__(self, folder: Path, number: signal.Signals, after: int) -> None:
+        self.folder = folder
+        self.suite = write_suite(folder, **TWO_CASES_TWICE)
+        self.out = folder / "out"
+        self.mark = uuid.uuid4().hex
+        process = start_benchbox("run", self.suite, "--out", self.out, cwd=folder, **{MARK: self.mark})
+        assert wait_until(lambda: len(journal_attempts(self.out)) >= after)
+        assert wait_until(lambda: list((self.out / "work").glob("*/case.json")))  # the next one has begun
+        process.send_signal(number)
+        self.stdout, self.stderr = process.communicate(timeout=60)
+        self.code = process.returncode
+        self.attempts = journal_attempts(self.out)
+
+    def resume(self, *more: str) -> subprocess.CompletedProcess[str]:
+        return benchbox("run", self.suite, "--out", self.out, "--resume", *more, cwd=self.folder)
+
+
+def assert_completed_without_repeating(out: Path, before: list[AttemptResult]) -> None:
+    after = journal_attempts(out)
+    assert after[: len(before)] == before
+    assert len({(attempt.case_id, attempt.attempt) for attempt in after}) == len(after) == NUM_ATTEMPTS
+    report = read_report(out / "report.json")
+    assert report.complete
+    assert [case.outcome for case in report.cases] == ["ok", "ok"]
+    started_at = [attempt.started_at for case in report.cases for attempt in case.attempts]
+    assert sorted(started_at) == sorted(attempt.started_at for attempt in after)
+    assert not (out / "work").exists()
+
+
+def test_a_killed_run_is_resumed_without_repeating_anything(tmp_path: Path) -> None:
+    killed = Interrupted(tmp_path, signal.SIGKILL, after=2)
+    assert killed.code == -signal.SIGKILL
+    assert 2 <= len(killed.attempts) < NUM_ATTEMPTS
+    assert not (killed.out / "report.json").exists()
+    assert wait_until(lambda: marked_processes(killed.mark) == [], 20)
+
+    done = killed.resume()
+    assert done.returncode == 0, done.stderr
+    assert_completed_without_repeating(killed.out, killed.attempts)
+    num_left = NUM_ATTEMPTS - len(killed.attempts)
+    assert sum(line.startswith("[") for line in done.stdout.splitlines()) == num_left
+    assert f"[{NUM_ATTEMPTS}/{NUM_ATTEMPTS}]" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_run_leaves_a_valid_partial_report_and_can_be_resumed(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    interrupted = Interrupted(tmp_path, number, after=1)
+    assert interrupted.code == 130
+    assert interrupted.stderr == "benchbox: interrupted; go on with --resume\n"
+    assert wait_until(lambda: marked_processes(interrupted.mark) == [], 20)
+
+    report = read_report(interrupted.out / "report.json")
+    assert not report.complete
+    in_report = [attempt for case in report.cases for attempt in case.attempts]
+    assert sorted(in_report, key=repr) == sorted(interrupted.attempts, key=repr)
+    assert 1 <= len(in_report) < NUM_ATTEMPTS
+    assert None in [case.outcome for case in report.cases]
+    assert sorted(path.name for path in interrupted.out.iterdir()) == [
+        "journal.jsonl",
+        "report.json",
+        "report.md",
+    ]
+
+    done = interrupted.resume()
+    assert done.returncode == 0, done.stderr
+    assert_completed_without_repeating(interrupted.out, interrupted.attempts)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of ``tiny.toml``; the report and the journal are in ``out``."""
+    folder = tmp_path_factory.mktemp("resumed")
+    suite = write_suite(folder, repetitions=2)
+    done = benchbox("run", suite, "--out", folder / "out", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_resuming_a_complete_run_trains_nothing_and_says_the_same(finished: Path) -> None:
+    out = finished / "out"
+    journal = (out / "journal.jsonl").read_bytes()
+    report = read_report(out / "report.json")
+    done = benchbox("run", finished / "tiny.toml", "--out", out, "--resume", cwd=finished)
+    assert done.returncode == 0, done.stderr
+    assert not any(line.startswith("[") for line in done.stdout.splitlines())
+    assert (out / "journal.jsonl").read_bytes() == journal
+    assert read_report(out / "report.json").cases == report.cases
+
+
+def change_the_suite(folder: Path) -> dict[str, str]:
+    write_suite(folder, repetitions=2, max_seconds=7.5)
+    return {}
+
+
+def change_the_environment(folder: Path) -> dict[str, str]:
+    write_suite(folder, repetitions=2)
+    return {"MKL_NUM_THREADS": "1"}
+
+
+def break_the_journal(folder: Path) -> dict[str, str]:
+    write_suite(folder, repetitions=2)
+    lines = (folder / "out" / "journal.jsonl").read_text().splitlines(keepends=True)
+    (folder / "out" / "journal.jsonl").write_text("".join([lines[0], lines[1][:-20] + "\n", *lines[2:]]))
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (change_the_suite, ["`suite.measure.max_seconds` was 0.3 and is now 7.5"]),
+        (change_the_environment, ["`environment.worker_variables.MKL_NUM_THREADS` is new"]),
+        (break_the_journal, ["journal.jsonl: line 2: ", "--force"]),
+    ],
+)
+def test_a_run_of_something_else_is_not_resumed_but_named(
+    finished: Path, tmp_path: Path, change: Callable[[Path], dict[str, str]], told: list[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("journal.jsonl", "report.json"):
+        (out / name).write_bytes((finished / "out" / name).read_bytes())
+    variables = change(tmp_path)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    done = benchbox("run", "tiny.toml", "--out", "out", "--resume", cwd=tmp_path, **variables)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    for text in told:
+        assert text in line
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_second_run_in_the_same_folder_is_refused_while_the_first_goes_on(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path, repetitions=1, max_seconds=4, ci_target_pct=1e-9)
+    first = start_benchbox("run", suite, "--out", "out", cwd=tmp_path)
+    assert wait_until((tmp_path / "out" / "work").exists)
+    second = benchbox("run", suite, "--out", "out", "--force", cwd=tmp_path)
+    assert second.returncode == 2
+    assert "another benchbox run is writing there" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    first.send_signal(signal.SIGINT)
+    _, stderr = first.communicate(timeout=60)
+    assert first.returncode == 130, stderr
+    assert json.loads((tmp_path / "out" / "report.json").read_bytes())["complete"] is False
+
+
+def test_impatience_does_not_cost_the_report(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path, repetitions=1, max_seconds=30, ci_target_pct=1e-9)
+    process = start_benchbox("run", suite, "--out", "out", cwd=tmp_path)
+    assert wait_until(lambda: list((tmp_path / "out").glob("work/*/progress.json")))
+    for _ in range(10):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.03)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not read_report(tmp_path / "out" / "report.json").complete
