@@ -64,10 +64,10 @@ def measure(
     started_at = time.monotonic()
     clock = make_clock(engine.device, max(settings.max_warmup_steps, settings.max_measured_steps))
 
-    warmup = Warmup(settings, target)
     first_times, loss = run_steps(engine, batches, clock, 1)
     first_loss = loss.item()
     budget_from = time.monotonic() if compiles else started_at  # compiling is not paid from the budget
+    warmup = Warmup(settings, target, budget_from)
     warmup_end = warmup.add(first_times)
     while warmup_end is None:
         times, _ = run_steps(engine, batches, clock, warmup.next_block())

@@ -28,10 +28,10 @@ class Warmup:
     where steps are slower than that.
     """
 
-    def __init__(self, measure: MeasureSettings, target: float) -> None:
+    def __init__(self, measure: MeasureSettings, target: float, started_at: float) -> None:
         self._measure = measure
         self._target = target
-        self._started_at = time.monotonic()
+        self._started_at = started_at
         self._blocks: list[list[int]] = []
         self.step_time_ns: list[int] = []
 
@@ -51,12 +51,12 @@ class Warmup:
             return "step-cap"
         if len(self.step_time_ns) < self._measure.min_warmup_steps:
             return None
-        if time.monotonic() - self._started_at >= WARMUP_SHARE * self._measure.max_seconds:
-            return "time-cap"
-        if len(self._blocks) < 3:
-            return None  # the first block is the very first step alone
-        before, last = (stats.median(block) for block in self._blocks[-2:])
-        return "settled" if abs(last - before) <= 2 * self._target * before else None
+        if len(self._blocks) >= 3:  # the first block is the very first step alone
+            before, last = (stats.median(block) for block in self._blocks[-2:])
+            if abs(last - before) <= 2 * self._target * before:
+                return "settled"
+        out_of_time = time.monotonic() - self._started_at >= WARMUP_SHARE * self._measure.max_seconds
+        return "time-cap" if out_of_time else None
 
 
 class Measuring:
