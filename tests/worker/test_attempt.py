@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from benchbox.schema import Case, RankResult
+from benchbox.worker.attempt import run_attempt
+from benchbox.worker.data import generate_images
+from tests.worker.tasks import IMAGES, SMALL_CNN, make_case, make_task, write_forward, write_model
+
+
+def run(folder: Path, case: Case, **options: Any) -> RankResult:
+    """One attempt in this process; what it left. Models of one's own are imported from ``folder``."""
+    task = make_task(folder, case, import_dirs=(str(folder),), **options)
+    run_attempt(task)
+    files = sorted(path.name for path in Path(task.attempt_dir).iterdir())
+    assert files in (["rank0.json"], ["progress.json", "rank0.json"])  # nothing half-written
+    return msgspec.json.decode(Path(task.attempt_dir, "rank0.json").read_bytes(), type=RankResult)
+
+
+# --- what goes well ----------------------------------------------------------------------------------------
+
+
+def test_an_attempt_leaves_its_raw_times(tmp_path: Path) -> None:
+    rank = run(tmp_path, make_case())
+    assert (rank.rank, rank.outcome, rank.reason) == (0, "ok", None)
+    assert rank.ready_at_ns is not None
+    assert rank.process_start_at_ns < rank.ready_at_ns < rank.finished_at_ns
+    assert rank.warmup_end is not None
+    assert rank.stop_reason is not None
+    assert rank.num_threads == torch.get_num_threads()
+    assert len(rank.warmup_step_time_ns) >= 3
+    assert len(rank.step_time_ns) >= 3
+    assert min(rank.step_time_ns) > 0
+    assert rank.first_loss is not None
+    assert rank.last_loss is not None
+
+
+def test_windows_hold_all_measured_steps_and_nothing_else(tmp_path: Path) -> None:
+    rank = run(tmp_path, make_case(), max_measured_steps=200, ci_target_pct=1e-6, max_seconds=0.1)
+    assert sum(window.num_steps for window in rank.windows) == len(rank.step_time_ns)
+    assert len(rank.windows) > 1
+    first = 0
+    for window in rank.windows:
+        steps = rank.step_time_ns[first : first + window.num_steps]
+        assert sum(steps) <= window.end_at_ns - window.start_at_ns
+        first += window.num_steps
+    stamps = [stamp for window in rank.windows for stamp in (window.start_at_ns, window.end_at_ns)]
+    assert stamps == sorted(stamps)
+    assert rank.ready_at_ns is not None
+    assert rank.ready_at_ns + rank.warmup_s * 1e9 <= stamps[0]
+    assert stamps[-1] <= rank.finished_at_ns
+
+
+def test_memory_and_the_kernels_charges_are_told(tmp_path: Path) -> None:
+    rank = run(tmp_path, make_case(SMALL_CNN), max_seconds=1, max_measured_steps=100, ci_target_pct=1e-6)
+    assert rank.memory is not None
+    assert rank.memory.peak_memory_allocated_bytes is None  # torch keeps no account of a CPU's
+    assert rank.memory.peak_host_rss_bytes is not None
+    assert rank.memory.peak_host_rss_bytes > 50 << 20  # torch alone is larger
+    assert rank.host_usage is not None
+    spent_s = rank.host_usage.cpu_user_s + rank.host_usage.cpu_kernel_s
+    windows_s = sum(window.end_at_ns - window.start_at_ns for window in rank.windows) / 1e9
+    assert 0 < spent_s <= windows_s * torch.get_num_threads() * 1.5 + 0.1
+
+
+def test_the_extra_passes_are_made_when_asked_for(tmp_path: Path) -> None:
+    rank = run(tmp_path, make_case(precision="bf16"), extra_passes=True)
+    assert rank.outcome == "ok"
+    assert rank.extra_passes_s > 0
+    assert rank.phases is not None
+    assert rank.phases.num_steps == 2
+    assert rank.flops is not None
+    assert rank.flops.num_parameters == 16 * 8 + 8 + 8 * 4 + 4
+    assert rank.loss_check is not None
+    assert rank.loss_check.agrees_with_fp32 is True
+    assert len(rank.loss_check.losses) == 2
+
+
+def test_the_extra_passes_are_left_out_otherwise(tmp_path: Path) -> None:
+    rank = run(tmp_path, make_case())
+    assert (rank.phases, rank.flops, rank.loss_check, rank.extra_passes_s) == (None, None, None, 0)
+
+
+def test_each_pass_can_be_left_out(tmp_path: Path) -> None:
+    rank = run(tmp_path, make_case(), extra_passes=True, num_phase_steps=0, num_trajectory_steps=0)
+    assert (rank.phases, rank.loss_check) == (None, None)
+    assert rank.flops is not None
+
+
+@pytest.mark.parametrize("data", ["host", "loader", "folder"])
+def test_every_kind_of_data_can_be_trained_on(tmp_path: Path, data: str) -> None:
+    more: dict[str, Any] = {"num_generated_images": 4} if data == "folder" else {}
+    workers = None if data == "host" else 1
+    rank = run(tmp_path, make_case(SMALL_CNN, more, data=data, num_loader_workers=workers), extra_passes=True)
+    assert (rank.outcome, rank.reason) == ("ok", None)
+
+
+def test_on_the_digits_the_loss_falls(tmp_path: Path) -> None:
+    case = make_case(SMALL_CNN, data="digits", per_device_batch_size=32)
+    rank = run(tmp_path, case, min_measured_steps=30, max_measured_steps=30)
+    assert (rank.outcome, rank.reason) == ("ok", None)
+    assert rank.first_loss is not None
+    assert rank.last_loss is not None
+    assert rank.last_loss < 0.9 * rank.first_loss
+
+
+def test_a_model_of_ones_own_is_trained_and_counted(tmp_path: Path) -> None:
+    rank = run(tmp_path, make_case(IMAGES, model=write_forward(tmp_path, "")), extra_passes=True)
+    assert rank.outcome == "ok"
+    assert rank.flops is not None
+    assert rank.flops.num_parameters == 3 * 8 * 8 * 5 + 5
+
+
+def test_flops_that_cannot_be_counted_are_unknown_and_not_an_error(tmp_path: Path) -> None:
+    model = write_forward(tmp_path, "y = y * float(y.detach().abs().max() > -1)")
+    rank = run(tmp_path, make_case(IMAGES, model=model), extra_passes=True)
+    assert rank.outcome == "ok"
+    assert rank.flops is None
+    assert rank.flops_unknown_reason is not None
+    assert rank.flops_unknown_reason.startswith("not countable on the meta device: ")
+
+
+# --- what goes wrong ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "reason"),
+    [
+        ("raise RuntimeError('boom\\nand more')", "crashed", "RuntimeError: boom"),
+        ("raise MemoryError", "oom", "MemoryError"),
+        ("torch.empty(2**50)", "oom", "RuntimeError: [enforce fail at alloc_cpu.cpp"),
+        ("raise OSError('/images/\\udcff.jpg \\x1b[2J')", "crashed", "OSError: /images/.jpg [2J"),
+    ],
+)
+def test_an_error_is_an_outcome_with_one_line_and_its_traceback_on_stderr(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], body: str, outcome: str, reason: str
+) -> None:
+    rank = run(tmp_path, make_case(IMAGES, model=write_forward(tmp_path, body)))
+    assert rank.outcome == outcome
+    assert rank.reason is not None
+    assert rank.reason.startswith(reason)
+    assert rank.reason.isprintable()
+    assert rank.ready_at_ns is not None
+    assert rank.step_time_ns == ()
+    assert "Traceback (most recent call last)" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_loss_that_is_no_number_is_invalid(tmp_path: Path, value: str) -> None:
+    rank = run(tmp_path, make_case(IMAGES, model=write_forward(tmp_path, f"y = y * float('{value}')")))
+    assert rank.outcome == "invalid"
+    assert rank.reason is not None
+    assert rank.reason.startswith("the loss is not finite: first ")
+    assert (rank.first_loss, rank.last_loss) == (None, None)
+    assert rank.step_time_ns  # what was measured is kept
+
+
+def test_a_loss_that_becomes_no_number_on_the_way_is_invalid(tmp_path: Path) -> None:
+    model = write_forward(
+        tmp_path,
+        """
+        self.calls = getattr(self, "calls", 0) + 1
+        y = y if self.calls == 1 else y * float("nan")
+        """,
+    )
+    rank = run(tmp_path, make_case(IMAGES, model=model))
+    assert rank.outcome == "invalid"
+    assert rank.first_loss is not None
+    assert rank.last_loss is None
+
+
+def test_digits_that_are_not_learned_are_invalid(tmp_path: Path) -> None:
+    rank = run(tmp_path, make_case(SMALL_CNN, data="digits", learning_rate=1e-15))
+    assert rank.outcome == "invalid"
+    assert rank.reason is not None
+    assert rank.reason.startswith("the loss on the digits did not fall: 2.")
+
+
+def test_a_fast_case_that_computes_something_else_is_invalid(tmp_path: Path) -> None:
+    model = write_forward(tmp_path, "if torch.is_autocast_enabled('cpu'): y = 3 * y")
+    rank = run(tmp_path, make_case(IMAGES, model=model, precision="bf16"), extra_passes=True)
+    assert rank.outcome == "invalid"
+    assert rank.reason is not None
+    assert rank.reason.startswith("losses differ from fp32 by more than 0.03: ")
+    assert rank.step_time_ns
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"precision": "tf32"}, "tf32 needs an NVIDIA GPU"),
+        ({"strategy": "ddp", "world_size": 2}, "strategy ddp with world size 2 is not offered yet"),
+    ],
+)
+def test_what_cannot_be_done_is_unsupported_before_anything_is_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], reason: str
+) -> None:
+    rank = run(tmp_path, make_case(changes))
+    assert rank.outcome == "unsupported"
+    assert rank.reason is not None
+    assert rank.reason.startswith(reason)
+    assert rank.ready_at_ns is None
+    assert capsys.readouterr().err == ""
+
+
+def test_a_model_that_cannot_checkpoint_is_unsupported(tmp_path: Path) -> None:
+    case = make_case(IMAGES, model=write_forward(tmp_path, ""), gradient_checkpointing=True)
+    assert run(tmp_path, case).outcome == "unsupported"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def make(): return 3", "TypeError: own_"),
+        ("raise ImportError('no such thing')", "ImportError: no such thing"),
+        ("def make(", "SyntaxError: "),
+    ],
+)
+def test_a_factory_that_fails_is_a_crash_with_its_own_words(tmp_path: Path, source: str, reason: str) -> None:
+    rank = run(tmp_path, make_case(model=f"{write_model(tmp_path, source)}:make"))
+    assert rank.outcome == "crashed"
+    assert rank.reason is not None
+    assert rank.reason.startswith(reason)
+
+
+def test_more_class_folders_than_the_model_has_classes_is_a_crash_that_says_so(tmp_path: Path) -> None:
+    generate_images(tmp_path / "images", 4, 4, 0)
+    model = write_forward(tmp_path, "")
+    case = make_case(
+        IMAGES, model=model, num_classes=3, data="folder", data_dir="images", num_loader_workers=0
+    )
+    rank = run(tmp_path, case)
+    assert rank.outcome == "crashed"
+    assert rank.reason == f"ValueError: {tmp_path}/images: 4 class folders, but the model has 3 classes"
+
+
+# --- what the live display reads ---------------------------------------------------------------------------
+
+
+def test_progress_says_where_the_attempt_stands(tmp_path: Path) -> None:
+    task = make_task(tmp_path, make_case())
+    run_attempt(task)
+    progress = msgspec.json.decode(Path(task.attempt_dir, "progress.json").read_bytes())
+    rank = msgspec.json.decode(Path(task.attempt_dir, "rank0.json").read_bytes(), type=RankResult)
+    assert progress == {
+        "phase": "measuring",
+        "num_steps": len(rank.step_time_ns),
+        "step_s": pytest.approx(
+            sum(rank.step_time_ns[-rank.windows[-1].num_steps :]) / rank.windows[-1].num_steps / 1e9
+        ),
+    }
+
+
+def test_the_users_folders_come_last_on_the_path(tmp_path: Path) -> None:
+    run(tmp_path, make_case(IMAGES, model=write_forward(tmp_path, "")))
+    assert sys.path[-1] == str(tmp_path)
