@@ -30,7 +30,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
     """Take TOML files that lie in a folder named ``suites``, or that were named on the command line."""
     if file_path.suffix != ".toml" or file_path.name == "pyproject.toml":
         return None
-    named = any(Path(argument).absolute() == file_path for argument in parent.config.args)
+    named = any(Path(arg.partition("::")[0]).absolute() == file_path for arg in parent.config.args)
     if not named and file_path.parent.name != "suites":
         return None
     collected: SuiteFile = SuiteFile.from_parent(parent, path=file_path)
@@ -110,6 +110,7 @@ class SuiteFile(pytest.Module):
 def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:
     clock = ReplayClock()
 
+    @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all")  # by a case that failed
     @pytest.mark.benchmark(group=file.path.stem, timer=clock.now, min_rounds=1)
     def test(benchmark: Any) -> None:
         from benchbox.report.pytest_benchmark import extra_info

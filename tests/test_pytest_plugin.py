@@ -1,0 +1,174 @@
+"""``pytest suites/``: every case is a test, and pytest-benchmark gets the times that were measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchbox import stats
+from benchbox.report.files import read_report
+from benchbox.schema import Report
+from tests import user_models
+from tests.runs import TINY, copy_user_models, environment, write_suite
+
+OTHERS = f"""
+[[include]]
+precision = "fp16"
+[[include]]
+model = "zoo.models:raises_memory_error"
+input_shape = [{user_models.NUM_INPUTS}]
+num_classes = {user_models.NUM_CLASSES}
+"""
+
+
+def run_pytest(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        cwd=cwd,
+        env=environment(COLUMNS="200", PY_COLORS="0"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+
+class Run:
+    """One call of pytest on a folder with a suite of four cases, two of which go well."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        copy_user_models(folder / "suites")
+        write_suite(folder / "suites", TINY + OTHERS, repetitions=2)
+        (folder / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--strict-markers"\n')
+        (folder / "settings").mkdir()
+        (folder / "settings" / "tiny.toml").write_text("[tool]\n")
+        self.done = run_pytest(
+            "suites",
+            "-rs",
+            "--benchmark-json=out.json",
+            "--benchmark-autosave",
+            "--benchbox-out=kept",
+            "--benchbox-device=cpu",
+            cwd=folder,
+        )
+
+    @property
+    def report(self) -> Report:
+        return read_report(self.folder / "kept" / "tiny" / "report.json")
+
+    @property
+    def benchmarks(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads((self.folder / "out.json").read_text())["benchmarks"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(tmp_path_factory.mktemp("pytest"))
+
+
+def test_each_case_is_a_test_with_its_outcome(finished: Run) -> None:
+    assert "1 failed, 2 passed, 1 skipped" in finished.done.stdout
+    assert finished.done.returncode == 1
+
+
+def test_a_failure_shows_the_cases_reason_and_not_the_plugins_source(finished: Run) -> None:
+    assert "oom: MemoryError" in finished.done.stdout
+    assert "in raises_memory_error" in finished.done.stdout
+    failures = finished.done.stdout.partition("FAILURES")[2].partition("short test summary")[0]
+    assert failures
+    assert "pytest_plugin.py" not in failures
+    assert "Warning" not in finished.done.stdout
+
+
+def test_what_cannot_run_here_is_skipped_with_the_reason(finished: Run) -> None:
+    assert "unsupported: fp16 training on a CPU" in finished.done.stdout
+
+
+def test_the_times_are_those_that_were_measured(finished: Run) -> None:
+    measured = {
+        case.case.case_id: [t / 1e9 for attempt in case.attempts for t in attempt.ranks[0].step_time_ns]
+        for case in finished.report.cases
+        if case.outcome == "ok"
+    }
+    assert len(finished.benchmarks) == len(measured) == 2
+    for benchmark in finished.benchmarks:
+        steps_s = measured[benchmark["extra_info"]["case"]["case_id"]]
+        assert benchmark["stats"]["rounds"] == len(steps_s)
+        assert benchmark["stats"]["iterations"] == 1
+        assert benchmark["stats"]["median"] == pytest.approx(stats.median(steps_s))
+        assert benchmark["stats"]["data"] == pytest.approx(steps_s)
+        assert benchmark["group"] == "tiny"
+
+
+def test_throughput_memory_and_environment_come_along(finished: Run) -> None:
+    for benchmark in finished.benchmarks:
+        extra = benchmark["extra_info"]
+        assert extra["samples_per_second"] > 0
+        assert extra["peak_host_rss_bytes"] > 0
+        assert extra["environment"]["software"]["torch"] == finished.report.environment.software.torch
+
+
+def test_one_selected_case_runs_alone_and_is_compared_with_the_saved_run(finished: Run) -> None:
+    done = run_pytest(
+        "suites", "-k", "mlp-b4", "--benchmark-compare", "--benchbox-out=alone", cwd=finished.folder
+    )
+    assert done.returncode == 0, done.stdout
+    assert "1 passed, 3 deselected" in done.stdout
+    assert "(NOW)" in done.stdout
+    assert "(0001_" in done.stdout
+    report = read_report(finished.folder / "alone" / "tiny" / "report.json")
+    assert [case.case.per_device_batch_size for case in report.cases] == [4]
+
+
+def test_a_kept_report_is_not_overwritten(finished: Run) -> None:
+    before = (finished.folder / "kept" / "tiny" / "report.json").read_bytes()
+    done = run_pytest("suites", "-k", "mlp-b4", "--benchbox-out=kept", cwd=finished.folder)
+    assert "1 failed" in done.stdout
+    assert "tiny: exists; remove it, or choose another --benchbox-out" in done.stdout
+    assert (finished.folder / "kept" / "tiny" / "report.json").read_bytes() == before
+
+
+def test_a_device_that_is_not_there_fails_every_test_in_one_line_each(finished: Run) -> None:
+    done = run_pytest("suites", "-k", "mlp", "--benchbox-device=cuda:77", cwd=finished.folder)
+    told = "tiny.toml could not be run: --device: 'cuda:77' is not on this machine"
+    assert "3 failed" in done.stdout
+    assert sum(line.startswith(told) for line in done.stdout.splitlines()) == 3
+    assert "Traceback" not in done.stdout
+
+
+def test_only_suites_are_collected(finished: Run) -> None:
+    done = run_pytest("--collect-only", "-q", ".", cwd=finished.folder)
+    assert done.returncode == 0, done.stdout
+    collected = [line for line in done.stdout.splitlines() if "::" in line]
+    assert len(collected) == 4
+    assert all(line.startswith("suites/tiny.toml::") for line in collected)
+
+
+def test_a_suite_elsewhere_is_collected_when_it_is_named(tmp_path: Path) -> None:
+    write_suite(tmp_path, name="mine")
+    assert "no tests" in run_pytest("--collect-only", "-q", ".", cwd=tmp_path).stdout
+    named = run_pytest("--collect-only", "-q", "mine.toml", cwd=tmp_path)
+    first, second = (line for line in named.stdout.splitlines() if "::" in line)
+    assert first.startswith("mine.toml::mlp-b4-fp32-")
+    assert second.startswith("mine.toml::mlp-b8-fp32-")
+    one = run_pytest("--collect-only", "-q", first, cwd=tmp_path)
+    assert [line for line in one.stdout.splitlines() if "::" in line] == [first]
+
+
+def test_a_malformed_suite_is_a_collection_error_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "bad.toml").write_text('[axes]\nprecision = ["bf61"]\n')
+    done = run_pytest("suites", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "1 error" in done.stdout
+    (told,) = (line for line in done.stdout.splitlines() if "bf61" in line or "axes.precision[0]" in line)
+    assert "bad.toml: `axes.precision[0]`" in told
+    assert "Traceback" not in done.stdout
