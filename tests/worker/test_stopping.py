@@ -40,7 +40,7 @@ def warm_up(
     watch: Watch, step_time: StepTime, target: float = 0.02, **measure: float
 ) -> tuple[WarmupEnd, list[int]]:
     """Run a warm-up to its end; why it ended, and its blocks' sizes."""
-    warmup = Warmup(MeasureSettings(**measure), target)  # type: ignore[arg-type]
+    warmup = Warmup(MeasureSettings(**measure), target, watch.now_s)  # type: ignore[arg-type]
     blocks: list[int] = []
     end = None
     while end is None:
@@ -129,7 +129,14 @@ def test_a_warm_up_takes_the_fewest_steps_even_when_they_have_settled(watch: Wat
 
 
 def test_a_warm_up_takes_the_fewest_steps_even_when_the_time_is_over(watch: Watch) -> None:
-    assert warm_up(watch, lambda step: 5000 * MS, max_seconds=1, min_warmup_steps=4) == ("time-cap", [1] * 4)
+    end, blocks = warm_up(
+        watch, lambda step: (4000 + step % 2 * 1000) * MS, max_seconds=1, min_warmup_steps=4
+    )
+    assert (end, blocks) == ("time-cap", [1] * 4)
+
+
+def test_a_warm_up_that_has_settled_when_the_time_is_over_has_settled(watch: Watch) -> None:
+    assert warm_up(watch, lambda step: 5000 * MS, max_seconds=1) == ("settled", [1, 1, 1])
 
 
 @pytest.mark.parametrize("max_warmup_steps", [1, 2, 3, 5, 100])

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchbox.schema import MeasureSettings
+from benchbox.worker.clock import make_clock
+from benchbox.worker.data import make_batches
+from benchbox.worker.engine import Engine
+from benchbox.worker.loop import Measured, measure, run_steps
+from tests.worker.tasks import CPU, IMAGES, make_case, make_task, write_forward
+
+
+def measure_own(
+    folder: Path, body: str, *, compiles: bool = False, log: list[Any] | None = None, **settings: Any
+) -> Measured:
+    case = make_case(IMAGES, model=write_forward(folder, body))
+    task = make_task(folder, case, import_dirs=(str(folder),))
+    log = [] if log is None else log
+    return measure(
+        Engine(case, CPU, task.import_dirs),
+        make_batches(task, CPU),
+        MeasureSettings(**settings),
+        compiles=compiles,
+        report_progress=lambda *progress: log.append(progress),
+    )
+
+
+SLOW_FIRST_STEP = """
+    import time
+    time.sleep(0 if hasattr(self, "called") else 0.6)
+    self.called = True
+    """
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_only_compiling_is_not_paid_from_the_budget(tmp_path: Path, compiles: bool) -> None:
+    measured = measure_own(tmp_path, SLOW_FIRST_STEP, compiles=compiles, max_seconds=0.5, ci_target_pct=1e-6)
+    assert measured.warmup_step_time_ns[0] >= 600_000_000
+    assert measured.warmup_s >= 0.6
+    # Where the budget was gone before measuring began, it is the fewest steps.
+    assert (len(measured.step_time_ns) > 3) is compiles
+
+
+def test_every_step_takes_a_new_batch_and_is_timed() -> None:
+    case = make_case()
+    engine, batch = Engine(case, CPU, ()), (torch.randn(4, 16), torch.arange(4))
+    taken: list[int] = []
+
+    def batches() -> Any:
+        while True:
+            taken.append(len(taken))
+            yield (batch,)
+
+    before = [parameter.detach().clone() for parameter in engine.module.parameters()]
+    times, loss = run_steps(engine, batches(), make_clock(CPU, 5), 5)
+    assert len(times) == len(taken) == 5
+    assert min(times) > 0
+    assert loss.dim() == 0
+    for old, new in zip(before, engine.module.parameters(), strict=True):
+        assert not torch.equal(old, new)
+
+
+def test_progress_is_told_between_windows_and_never_inside(tmp_path: Path) -> None:
+    log: list[tuple[str, int, float]] = []
+    measured = measure_own(
+        tmp_path, "import time; time.sleep(0.002)", log=log, max_seconds=0.5, ci_target_pct=1e-6
+    )
+    told = [(num_steps, step_s) for phase, num_steps, step_s in log if phase == "measuring"]
+    ends = [sum(window.num_steps for window in measured.windows[: i + 1]) for i in range(len(told))]
+    assert [num_steps for num_steps, _ in told] == ends
+    assert len(told) == len(measured.windows)
+    assert all(step_s >= 0.002 for _, step_s in told)
+    assert {phase for phase, _, _ in log} == {"warm-up", "measuring"}
