@@ -34,8 +34,8 @@ IMAGES: dict[str, Any] = {"input_shape": (3, 8, 8), "num_classes": 5, "hidden_si
 
 QUICK: dict[str, Any] = {
     "max_seconds": 0.2,
-    "max_measured_steps": 30,
-    "max_warmup_steps": 30,
+    "max_measured_steps": 20,
+    "max_warmup_steps": 12,
     "num_phase_steps": 2,
     "num_trajectory_steps": 2,
 }

@@ -31,7 +31,7 @@ def test_the_wait_for_input_is_a_phase_of_its_own() -> None:
     phases = time_phases(Engine(case, CPU, ()), batches(case, wait_s=0.02), 3)
     assert phases.num_steps == 3
     assert phases.input_wait_ns >= WAIT_NS
-    assert phases.host_to_device_ns < WAIT_NS
+    assert phases.host_to_device_ns < phases.input_wait_ns
     assert phases.forward_ns > 0
     assert phases.backward_ns > 0
     assert phases.optimizer_ns > 0
@@ -43,7 +43,7 @@ def test_phases_are_summed_over_the_micro_batches_of_a_step(tmp_path: Path, accu
     case = make_case(IMAGES, model=model, gradient_accumulation_steps=accumulation)
     phases = time_phases(Engine(case, CPU, (str(tmp_path),)), batches(case), 2)
     assert phases.forward_ns >= accumulation * WAIT_NS
-    assert phases.input_wait_ns < WAIT_NS
+    assert phases.input_wait_ns < phases.forward_ns
 
 
 def test_time_in_the_backward_pass_is_the_backward_passs(tmp_path: Path) -> None:
