@@ -42,12 +42,22 @@ def check_losses(task: WorkerTask, device: torch.device) -> LossCheck:
     """Train a few steps and compare. Needs the memory of one more model and its optimizer state."""
     case, num_steps = task.case, task.measure.num_trajectory_steps
     batches = list(itertools.islice(make_batches(task, device), num_steps))
-    losses = train_losses(case, device, task.import_dirs, batches)
     tolerance = TOLERANCE_REL[case.precision]
+    losses = _losses_that_fit(case, device, task.import_dirs, batches)
+    if losses is None:
+        return LossCheck(
+            losses=(),
+            digest=digest([]),
+            reference_losses=None,
+            tolerance_rel=tolerance,
+            agrees_with_fp32=None,
+            reason="a second model of this case does not fit in the device's memory",
+        )
     reference: list[float | None] | None = losses
     reason: str | None = None
     if (plain := plain_fp32(case)) != case:
-        reference, reason = _reference_losses(plain, task, device, batches)
+        reference = _reference_losses(plain, task, device, batches)
+        reason = None if reference is not None else "the fp32 reference does not fit in the device's memory"
     agrees = None if reference is None else trajectories_agree(losses, reference, tolerance)
     if agrees is False:
         reason = (
@@ -97,25 +107,34 @@ def _mean_loss_of_step(engine: Engine, batch: MicroBatches) -> float:
     return total / len(batch)
 
 
+def _losses_that_fit(
+    case: Case, device: torch.device, import_dirs: tuple[str, ...], batches: list[MicroBatches]
+) -> list[float | None] | None:
+    """As :func:`train_losses`, or ``None`` where memory runs out."""
+    try:
+        return train_losses(case, device, import_dirs, batches)
+    except (RuntimeError, MemoryError) as error:  # on a CPU torch has no type of its own for it
+        if not is_out_of_memory(error):
+            raise
+        return None
+
+
 def _reference_losses(
     plain: Case, task: WorkerTask, device: torch.device, batches: list[MicroBatches]
-) -> tuple[list[float | None] | None, str | None]:
-    """Plain fp32's losses, computed once a run for all cases that share them, or why there are none."""
+) -> list[float | None] | None:
+    """Plain fp32's losses, computed once a run for all cases that share them; ``None`` if they do not fit."""
     fields = {name: getattr(plain, name) for name in plain.__struct_fields__ if name != "case_id"}
     key = hashlib.blake2s(msgspec.json.encode([fields, len(batches)], order="sorted")).hexdigest()[:16]
     path = Path(task.run_dir, f"fp32-losses-{key}.json")
     if path.is_file():
-        return msgspec.json.decode(path.read_bytes(), type=list[float | None]), None
-    try:
-        losses = train_losses(plain, device, task.import_dirs, batches)
-    except (RuntimeError, MemoryError) as error:  # on a CPU torch has no type of its own for it
-        if not is_out_of_memory(error):
-            raise
-        return None, "the fp32 reference does not fit in the device's memory"
+        return msgspec.json.decode(path.read_bytes(), type=list[float | None])
+    losses = _losses_that_fit(plain, device, task.import_dirs, batches)
+    if losses is None:
+        return None
     aside = path.with_suffix(f".{os.getpid()}")
     aside.write_bytes(msgspec.json.encode(losses))
     aside.rename(path)
-    return losses, None
+    return losses
 
 
 def trajectories_agree(
