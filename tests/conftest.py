@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.nvml_stand_in import StandIn, compile_library
+from tests.runs import FinishedRun
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,9 @@ def nvml_stand_in(nvml_library: Path, tmp_path: Path) -> StandIn:
 def old_nvml_stand_in(old_nvml_library: Path, tmp_path: Path) -> StandIn:
     """An old driver with one device."""
     return StandIn(old_nvml_library, tmp_path / "old_nvml.txt")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A run of two cases, two repetitions each, through the command line."""
+    return FinishedRun(tmp_path_factory.mktemp("finished"))

@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 import psutil
 
-from benchbox.schema import AttemptResult, JournalLine
+from benchbox.report.files import read_report
+from benchbox.schema import AttemptResult, JournalLine, Report
 from tests import user_models
 
 BENCHBOX = str(Path(sys.executable).with_name("benchbox"))
@@ -95,6 +96,39 @@ def start_benchbox(*arguments: str | Path, cwd: Path, **variables: str) -> subpr
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def importing(*arguments: str | Path, cwd: Path) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """Run the entry point; how it ended, and all modules that the process itself imported."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", BENCHBOX, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    lines = done.stderr.splitlines()
+    modules = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    done.stderr = "\n".join(line for line in lines if not line.startswith("import time:"))
+    return done, modules
+
+
+class FinishedRun:
+    """A finished run of the tiny suite, telemetry on, and what its controller imported. Not to be changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.suite = write_suite(folder, repetitions=2, telemetry_hz=10)
+        self.out = folder / "out"
+        self.done, self.imported = importing("run", self.suite, "--out", self.out, cwd=folder)
+        self.report_path = self.out / "report.json"
+
+    @property
+    def report(self) -> Report:
+        return read_report(self.report_path)
 
 
 def journal_attempts(folder: Path) -> list[AttemptResult]:

@@ -23,13 +23,14 @@ import pytest
 
 from benchbox import stats
 from benchbox.report.files import read_report
-from benchbox.schema import Report
 from tests.factories import make_report
 from tests.runs import (
     BENCHBOX,
     MARK,
+    FinishedRun,
     benchbox,
     environment,
+    importing,
     journal_attempts,
     marked_processes,
     wait_until,
@@ -39,38 +40,6 @@ from tests.runs import (
 GOLDEN = Path(__file__).parent / "report" / "golden" / "report-v1.json"
 FP16 = '[workload]\nmodel = "mlp"\nsizes = [16, 8, 4]\n[axes]\nprecision = ["fp16"]\n'
 ONE_CASE = '[workload]\nmodel = "mlp"\nsizes = [16, 8, 4]\n'
-
-
-class Run:
-    """A finished run of the tiny suite, telemetry on, and what its controller imported."""
-
-    def __init__(self, folder: Path) -> None:
-        self.suite = write_suite(folder, repetitions=2, telemetry_hz=10)
-        self.out = folder / "out"
-        self.done, self.imported = importing("run", self.suite, "--out", self.out, cwd=folder)
-        self.report_path = self.out / "report.json"
-
-    @property
-    def report(self) -> Report:
-        return read_report(self.report_path)
-
-
-def importing(*arguments: str | Path, cwd: Path) -> tuple[subprocess.CompletedProcess[str], set[str]]:
-    """Run the entry point; how it ended, and all modules that the process itself imported."""
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", BENCHBOX, *map(str, arguments)],
-        cwd=cwd,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    lines = done.stderr.splitlines()
-    modules = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
-    done.stderr = "\n".join(line for line in lines if not line.startswith("import time:"))
-    return done, modules
 
 
 def on_a_terminal(*arguments: str | Path, cwd: Path, **variables: str) -> tuple[int, str]:
@@ -114,13 +83,8 @@ def assert_refused(done: subprocess.CompletedProcess[str], *told: str) -> None:
         assert text in line
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return Run(tmp_path_factory.mktemp("finished"))
-
-
 class TestRun:
-    def test_a_run_ends_well_and_writes_report_summary_and_journal(self, finished: Run) -> None:
+    def test_a_run_ends_well_and_writes_report_summary_and_journal(self, finished: FinishedRun) -> None:
         assert finished.done.returncode == 0, finished.done.stderr
         assert finished.done.stderr == ""
         assert sorted(path.name for path in finished.out.iterdir()) == [
@@ -132,12 +96,12 @@ class TestRun:
         assert [case.outcome for case in finished.report.cases] == ["ok", "ok"]
         assert (finished.out / "report.md").read_text().startswith("# ")
 
-    def test_the_report_holds_what_the_journal_holds(self, finished: Run) -> None:
+    def test_the_report_holds_what_the_journal_holds(self, finished: FinishedRun) -> None:
         in_report = [attempt for case in finished.report.cases for attempt in case.attempts]
         assert sorted(in_report, key=repr) == sorted(journal_attempts(finished.out), key=repr)
         assert len(in_report) == 4
 
-    def test_what_watching_costs_is_measured(self, finished: Run) -> None:
+    def test_what_watching_costs_is_measured(self, finished: FinishedRun) -> None:
         cost = finished.report.telemetry_cost
         assert cost is not None
         assert cost.case_id in {case.case.case_id for case in finished.report.cases}
@@ -146,28 +110,28 @@ class TestRun:
         assert cost.num_steps_off > 100
         assert "measuring what watching costs" in finished.done.stdout
 
-    def test_without_a_terminal_there_is_one_plain_line_an_attempt(self, finished: Run) -> None:
+    def test_without_a_terminal_there_is_one_plain_line_an_attempt(self, finished: FinishedRun) -> None:
         lines = finished.done.stdout.splitlines()
         assert sum(bool(re.match(r"\[\d/4\] mlp b\d", line)) for line in lines) == 4
         assert lines[-1] == f"written: {finished.report_path}"
         assert "\x1b" not in finished.done.stdout
 
-    def test_the_controller_never_imports_torch(self, finished: Run) -> None:
+    def test_the_controller_never_imports_torch(self, finished: FinishedRun) -> None:
         assert "benchbox.measure.runner" in finished.imported
         assert not {"torch", "deepspeed", "numpy"} & finished.imported
 
-    def test_the_controller_is_light(self, finished: Run) -> None:
+    def test_the_controller_is_light(self, finished: FinishedRun) -> None:
         assert finished.report.controller_peak_rss_bytes is not None
         assert finished.report.controller_peak_rss_bytes < 120e6
 
-    def test_an_existing_report_is_refused_and_left_alone(self, finished: Run) -> None:
+    def test_an_existing_report_is_refused_and_left_alone(self, finished: FinishedRun) -> None:
         before = content(finished.out)
         done = benchbox("run", finished.suite, "--out", finished.out, cwd=finished.out)
         assert_refused(done, "journal.jsonl: exists", "--resume", "--force", "--out")
         assert content(finished.out) == before
 
     def test_a_report_without_its_journal_cannot_be_resumed_and_is_left_alone(
-        self, finished: Run, tmp_path: Path
+        self, finished: FinishedRun, tmp_path: Path
     ) -> None:
         shutil.copy(finished.report_path, tmp_path / "report.json")
         before = content(tmp_path)
@@ -175,7 +139,7 @@ class TestRun:
         assert_refused(done, "report.json: exists", "no journal", "--force")
         assert content(tmp_path) == before
 
-    def test_force_replaces_and_quiet_prints_nothing(self, finished: Run, tmp_path: Path) -> None:
+    def test_force_replaces_and_quiet_prints_nothing(self, finished: FinishedRun, tmp_path: Path) -> None:
         shutil.copytree(finished.out, tmp_path / "out")
         suite = write_suite(tmp_path, ONE_CASE, name="other")
         done = benchbox("run", suite, "--out", tmp_path / "out", "--force", "--quiet", cwd=tmp_path)
@@ -194,7 +158,9 @@ class TestRun:
         assert [case.outcome for case in report.cases] == ["unsupported"]
         assert report.complete
 
-    def test_list_shows_the_cases_runs_none_and_imports_no_torch(self, finished: Run, tmp_path: Path) -> None:
+    def test_list_shows_the_cases_runs_none_and_imports_no_torch(
+        self, finished: FinishedRun, tmp_path: Path
+    ) -> None:
         done, imported = importing("run", finished.suite, "--list", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         for case in finished.report.cases:
@@ -278,7 +244,7 @@ def plain(text: str) -> str:
 
 
 class TestReport:
-    def test_the_schema_is_one_and_the_report_obeys_it(self, finished: Run, tmp_path: Path) -> None:
+    def test_the_schema_is_one_and_the_report_obeys_it(self, finished: FinishedRun, tmp_path: Path) -> None:
         done = benchbox("schema", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         schema = json.loads(done.stdout)
@@ -287,19 +253,19 @@ class TestReport:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({"schema_version": 1}, schema)
 
-    def test_reporting_imports_no_torch(self, finished: Run, tmp_path: Path) -> None:
+    def test_reporting_imports_no_torch(self, finished: FinishedRun, tmp_path: Path) -> None:
         done, imported = importing("report", finished.report_path, cwd=tmp_path)
         assert done.returncode == 0
         assert "benchbox.report.terminal" in imported
         assert not {"torch", "deepspeed"} & imported
 
-    def test_terminal_output_in_a_pipe_has_no_escapes(self, finished: Run, tmp_path: Path) -> None:
+    def test_terminal_output_in_a_pipe_has_no_escapes(self, finished: FinishedRun, tmp_path: Path) -> None:
         done = benchbox("report", finished.report_path, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         assert "samples/s" in done.stdout
         assert "\x1b" not in done.stdout
 
-    def test_csv_has_a_row_a_case_of_every_report(self, finished: Run, tmp_path: Path) -> None:
+    def test_csv_has_a_row_a_case_of_every_report(self, finished: FinishedRun, tmp_path: Path) -> None:
         done = benchbox("report", "--format", "csv", finished.report_path, GOLDEN, cwd=tmp_path)
         rows = list(csv.DictReader(io.StringIO(done.stdout)))
         assert len(rows) == len(finished.report.cases) + len(read_report(GOLDEN).cases)
@@ -312,12 +278,14 @@ class TestReport:
                 case.summary.samples_per_second, rel=1e-3
             )
 
-    def test_markdown_is_the_summary_beside_the_report(self, finished: Run, tmp_path: Path) -> None:
+    def test_markdown_is_the_summary_beside_the_report(self, finished: FinishedRun, tmp_path: Path) -> None:
         done = benchbox("report", "--format", "markdown", finished.report_path, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == (finished.out / "report.md").read_text()
 
-    def test_pytest_benchmarks_format_has_the_measured_medians(self, finished: Run, tmp_path: Path) -> None:
+    def test_pytest_benchmarks_format_has_the_measured_medians(
+        self, finished: FinishedRun, tmp_path: Path
+    ) -> None:
         done = benchbox("report", "--format", "pytest-benchmark", finished.report_path, cwd=tmp_path)
         benchmarks = json.loads(done.stdout)["benchmarks"]
         assert len(benchmarks) == 2
@@ -434,9 +402,6 @@ class TestHardware:
         (written,) = (tmp_path / "config" / "benchbox" / "hw_profiles").iterdir()
         assert init.stdout.splitlines()[-1] == f"written: {written}"
         assert written.stem in benchbox("hw", "list", cwd=tmp_path, COLUMNS="200", **home).stdout
-
-        again = benchbox("hw", "init", "--seconds", "0.05", cwd=tmp_path, **home)
-        assert_refused(again, "exists already", "--overwrite")
 
         suite = write_suite(tmp_path, ONE_CASE)
         done = benchbox("run", suite, "--out", tmp_path / "out", cwd=tmp_path, **home)
