@@ -13,7 +13,6 @@ import ast
 import gc
 import multiprocessing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -23,12 +22,12 @@ from torch import nn
 
 import benchbox
 from benchbox.schema import Case, MeasureSettings, RankResult
-from benchbox.worker import loop, stopping
 from benchbox.worker.attempt import run_attempt
 from benchbox.worker.data import generate_images, make_batches
 from benchbox.worker.engine import Engine, check_supported
 from benchbox.worker.models import UnsupportedCase
 from tests.worker.tasks import CPU, IMAGES, make_case, make_task, write_model
+from tests.worker.watch import put_on
 
 NETWORK = """
     from benchbox.worker.models import StagedModel
@@ -152,41 +151,13 @@ def test_the_worker_acts_on_every_field_of_a_case(tmp_path: Path, field: str) ->
 # --- settings ----------------------------------------------------------------------------------------------
 
 
-class Watch:
-    """A step clock and a wall clock that move together, a little noisily and always in the same way."""
-
-    def __init__(self) -> None:
-        self.now_ns = 10**12
-        self._num_steps = 0
-
-    def start(self) -> None:
-        self._first = self._num_steps
-
-    def mark(self, step: int) -> None:
-        self._num_steps += 1
-        self.now_ns += self._step_ns(self._num_steps - 1)
-
-    def read_ns(self, num_steps: int) -> list[int]:
-        return [self._step_ns(step) for step in range(self._first, self._first + num_steps)]
-
-    def monotonic(self) -> float:
-        return self.now_ns / 1e9
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns
-
-    @staticmethod
-    def _step_ns(step: int) -> int:
-        return 10_000_000 + step * 7919 % 1000 * 1000
+def a_little_noisily(step: int) -> int:
+    return 10_000_000 + step * 7919 % 1000 * 1000
 
 
 def observe_settings(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Any]:
     """What an attempt under these settings does, apart from how long it takes."""
-    watch = Watch()
-    monkeypatch.setattr(loop, "make_clock", lambda device, capacity: watch)
-    clock = SimpleNamespace(monotonic=watch.monotonic, monotonic_ns=watch.monotonic_ns)
-    monkeypatch.setattr(loop, "time", clock)
-    monkeypatch.setattr(stopping, "time", clock)
+    put_on(monkeypatch, a_little_noisily)
     task = make_task(folder, make_case(), extra_passes=True)
     measure = MeasureSettings(**(BASE_SETTINGS | changes))
     run_attempt(msgspec.structs.replace(task, measure=measure))
