@@ -30,6 +30,7 @@ sizes = [16, 8, 4]
 [axes]
 per_device_batch_size = [4, 8]
 """
+ONE_CASE = '[workload]\nmodel = "mlp"\nsizes = [16, 8, 4]\n'
 MEASURE = {
     "repetitions": 1,
     "max_seconds": 0.3,
@@ -64,9 +65,10 @@ def copy_user_models(folder: Path) -> None:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's variables without those that change how output looks, and ``variables``."""
+    """This process's variables and ``variables``; nothing changes how output looks, and no GPU is seen."""
     hidden = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "COLUMNS", "LINES")
-    return {name: value for name, value in os.environ.items() if name not in hidden} | variables
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    return kept | {"CUDA_VISIBLE_DEVICES": ""} | variables
 
 
 def benchbox(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
