@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,6 +29,8 @@ from benchbox.schema import (
 _SECONDS = 8.0
 _MIN_STEPS_A_TURN = 4
 _MIN_TURN_S = 0.25
+_ORDER = (True, False, False, True)
+"""On, off, off, on, and again: both sides lie around the same middle, so linear drift falls on both alike."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -36,6 +39,11 @@ class Turn(msgspec.Struct, frozen=True):
     start_at_ns: int
     end_at_ns: int
     on: bool
+
+
+class _Held(NamedTuple):
+    on: bool
+    step_time_ns: list[int]
 
 
 def fastest_case(suite: Suite, attempts: Sequence[AttemptResult]) -> tuple[Case, float] | None:
@@ -71,13 +79,13 @@ def cost_of_watching(
     turns: list[Turn] = []
     deadline = time.monotonic() + task.measure.effective_timeout_s
     sampler.start(pid)
-    on, since_ns = True, time.monotonic_ns()
+    since_ns = time.monotonic_ns()
     try:
         while server.wait(turn_s) is None and time.monotonic() < deadline:
             now_ns = time.monotonic_ns()
-            turns.append(Turn(since_ns, now_ns, on))
-            on, since_ns = not on, now_ns
-            (sampler.resume if on else sampler.pause)()
+            turns.append(Turn(since_ns, now_ns, _ORDER[len(turns) % 4]))
+            since_ns = now_ns
+            (sampler.resume if _ORDER[len(turns) % 4] else sampler.pause)()
     finally:
         server.kill_worker()
         sampler.stop()
@@ -91,33 +99,48 @@ def cost_of_watching(
 def compare_turns(
     case_id: str, rank: RankResult, turns: Sequence[Turn], sampler_cpu_pct: float
 ) -> TelemetryCost | None:
-    """Set the step times of each turn with the sampler on against those of the turn after it, with it off.
+    """Set the mean step times of the turns with the sampler on against those with it off.
 
-    Neighbours in time are compared, so slow drift of the machine falls out. The interval is Student's over
-    the pairs' log ratios. ``None`` for fewer than two pairs.
+    Means, because a sample falls into few steps and a median would never see it. A block of four turns, on,
+    off, off, on or the other way round, gives one figure: the mean of its two log step times with the sampler
+    on, less that with it off. Drift that is linear over a block cancels. The interval is Student's over the
+    blocks. ``None`` for fewer than two blocks.
     """
-    held = [(turn, _steps_within(rank, turn)) for turn in turns]
-    pairs = [
-        (first, second) if turn.on else (second, first)
-        for (turn, first), (_, second) in zip(held[::2], held[1::2], strict=False)
-        if first and second
-    ]
-    if len(pairs) < 2:
+    blocks = list(_blocks([_Held(turn.on, _steps_within(rank, turn)) for turn in turns]))
+    if len(blocks) < 2:
         return None
-    ratios = [math.log(stats.median(on) / stats.median(off)) for on, off in pairs]
+    ratios = [_log_ratio(block) for block in blocks]
     low, high = stats.mean_interval(ratios, independent=True)
-    all_on = [step for on, _ in pairs for step in on]
-    all_off = [step for _, off in pairs for step in off]
+    on = [step for block in blocks for turn in block if turn.on for step in turn.step_time_ns]
+    off = [step for block in blocks for turn in block if not turn.on for step in turn.step_time_ns]
     return TelemetryCost(
         case_id=case_id,
-        step_time_on_ns=round(stats.median(all_on)),
-        step_time_off_ns=round(stats.median(all_off)),
-        num_steps_on=len(all_on),
-        num_steps_off=len(all_off),
+        step_time_on_ns=round(stats.mean(on)),
+        step_time_off_ns=round(stats.mean(off)),
+        num_steps_on=len(on),
+        num_steps_off=len(off),
         effect_pct=100 * math.expm1(stats.mean(ratios)),
         effect_pct_interval=Interval(low=100 * math.expm1(low), high=100 * math.expm1(high)),
         sampler_cpu_pct=sampler_cpu_pct,
     )
+
+
+def _blocks(held: Sequence[_Held]) -> Iterator[Sequence[_Held]]:
+    """Four turns in a row that all hold steps, the outer two on and the inner two off or the other way."""
+    place = 0
+    while place + 4 <= len(held):
+        four = held[place : place + 4]
+        first = four[0].on
+        is_block = [turn.on for turn in four] == [first, not first, not first, first]
+        if is_block and all(turn.step_time_ns for turn in four):
+            yield four
+            place += 4
+        else:
+            place += 1
+
+
+def _log_ratio(block: Sequence[_Held]) -> float:
+    return sum((1 if turn.on else -1) * math.log(stats.mean(turn.step_time_ns)) for turn in block) / 2
 
 
 def _steps_within(rank: RankResult, turn: Turn) -> list[int]:

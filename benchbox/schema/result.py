@@ -97,6 +97,7 @@ class TelemetryCost(Record, frozen=True, kw_only=True):
 
     case_id: str
     step_time_on_ns: Count
+    """The mean step."""
     step_time_off_ns: Count
     num_steps_on: PositiveInt
     num_steps_off: PositiveInt

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
 
 import pytest
 from msgspec.structs import replace
@@ -25,7 +24,7 @@ def turns_and_rank(
     turns, windows, steps = [], [], []
     at_ns = 1_000_000_000
     for number in range(num_turns):
-        on = (number % 2 == 0) == first_on
+        on = (number % 4 in (0, 3)) == first_on
         level = STEP_NS * (1 + effect * on) * (1 + drift) ** number
         times = [round(level * (1 + rng.gauss(0, noise))) for _ in range(STEPS_A_TURN)]
         end_ns = at_ns + sum(times)
@@ -39,7 +38,7 @@ def turns_and_rank(
 @pytest.mark.parametrize("first_on", [True, False], ids=["on-first", "off-first"])
 @pytest.mark.parametrize("effect", [0.0, 0.02, -0.01, 1.0])
 def test_a_known_effect_is_recovered_whichever_turn_comes_first(effect: float, first_on: bool) -> None:
-    turns, rank = turns_and_rank(effect, 10, first_on=first_on)
+    turns, rank = turns_and_rank(effect, 12, first_on=first_on)
     cost = compare_turns("case", rank, turns, 0.4)
     assert cost is not None
     assert cost.effect_pct == pytest.approx(100 * effect, abs=1e-3)
@@ -47,7 +46,7 @@ def test_a_known_effect_is_recovered_whichever_turn_comes_first(effect: float, f
     assert cost.effect_pct_interval.high == pytest.approx(100 * effect, abs=1e-3)
     assert cost.step_time_on_ns == pytest.approx(STEP_NS * (1 + effect), rel=1e-6)
     assert cost.step_time_off_ns == STEP_NS
-    assert cost.num_steps_on == cost.num_steps_off == 5 * STEPS_A_TURN
+    assert cost.num_steps_on == cost.num_steps_off == 6 * STEPS_A_TURN
     assert cost.sampler_cpu_pct == 0.4
     assert cost.case_id == "case"
 
@@ -59,41 +58,57 @@ def test_the_interval_holds_the_effect_under_noise() -> None:
     assert 0 < cost.effect_pct_interval.low < 1.0 < cost.effect_pct_interval.high < 2
 
 
-def test_a_slow_drift_of_the_machine_is_not_taken_for_an_effect() -> None:
-    turns, rank = turns_and_rank(0.0, 40, drift=0.002)
+@pytest.mark.parametrize("effect", [0.0, 0.01])
+@pytest.mark.parametrize("drift", [0.002, -0.002])
+def test_a_slow_drift_of_the_machine_is_not_taken_for_an_effect(effect: float, drift: float) -> None:
+    turns, rank = turns_and_rank(effect, 40, drift=drift)
     cost = compare_turns("case", rank, turns, 0.4)
     assert cost is not None
-    # One turn's drift is what is left; the whole run drifts by 8 %.
-    assert cost.effect_pct == pytest.approx(-0.2, abs=0.01)
+    # The whole run drifts by 8 %.
+    assert cost.effect_pct == pytest.approx(100 * effect, abs=1e-4)
+    assert cost.effect_pct_interval.high - cost.effect_pct_interval.low < 1e-3
 
 
-@pytest.mark.parametrize("num_turns", [0, 1, 2, 3])
+def test_what_few_steps_pay_counts() -> None:
+    # One step of each turn takes twice as long while the sampler is on; the median step takes what it took.
+    turns, rank = turns_and_rank(0.0, 12)
+    steps = list(rank.step_time_ns)
+    windows, ends = [], []
+    for number, turn in enumerate(turns):
+        steps[number * STEPS_A_TURN] += STEP_NS * turn.on
+        start_ns = ends[-1] if ends else 1_000_000_000
+        ends.append(start_ns + sum(steps[number * STEPS_A_TURN :][:STEPS_A_TURN]))
+        windows.append(Window(start_at_ns=start_ns, end_at_ns=ends[-1], num_steps=STEPS_A_TURN))
+        turns[number] = Turn(start_ns, ends[-1], turn.on)
+    cost = compare_turns("case", replace(rank, step_time_ns=tuple(steps), windows=tuple(windows)), turns, 0.4)
+    assert cost is not None
+    assert cost.effect_pct == pytest.approx(100 / STEPS_A_TURN)
+    assert cost.step_time_on_ns == STEP_NS * (1 + 1 / STEPS_A_TURN)
+
+
+@pytest.mark.parametrize("num_turns", [0, 1, 4, 7])
 def test_too_few_turns_tell_nothing(num_turns: int) -> None:
     turns, rank = turns_and_rank(0.02, num_turns) if num_turns else ([], make_rank())
     assert compare_turns("case", rank, turns, 0.4) is None
 
 
 def test_turns_without_a_whole_step_are_left_out() -> None:
-    turns, rank = turns_and_rank(0.02, 8)
-
-    def shortened() -> Iterator[Turn]:
-        for number, turn in enumerate(turns):
-            # The third turn ends in the middle of its first step.
-            yield replace(turn, end_at_ns=turn.start_at_ns + STEP_NS // 2) if number == 2 else turn
-
-    cost = compare_turns("case", rank, list(shortened()), 0.4)
+    turns, rank = turns_and_rank(0.02, 12)
+    # The third turn ends in the middle of its first step, so the blocks begin with the fourth.
+    turns[2] = replace(turns[2], end_at_ns=turns[2].start_at_ns + STEP_NS // 2)
+    cost = compare_turns("case", rank, turns, 0.4)
     assert cost is not None
     assert cost.effect_pct == pytest.approx(2.0, abs=1e-3)
-    assert cost.num_steps_on == cost.num_steps_off == 3 * STEPS_A_TURN
+    assert cost.num_steps_on == cost.num_steps_off == 2 * 2 * STEPS_A_TURN
 
 
 def test_a_step_that_spans_a_turns_end_counts_for_neither() -> None:
-    rank = make_rank([STEP_NS] * 30, start_at_ns=0)
-    ends = [n * STEP_NS * 5 + STEP_NS // 2 for n in range(7)]
-    turns = [Turn(start, end, n % 2 == 0) for n, (start, end) in enumerate(itertools.pairwise(ends))]
+    rank = make_rank([STEP_NS] * 40, start_at_ns=0)
+    ends = [n * STEP_NS * 5 + STEP_NS // 2 for n in range(9)]
+    turns = [Turn(start, end, n % 4 in (0, 3)) for n, (start, end) in enumerate(itertools.pairwise(ends))]
     cost = compare_turns("case", rank, turns, 0.4)
     assert cost is not None
-    assert cost.num_steps_on == cost.num_steps_off == 3 * 4
+    assert cost.num_steps_on == cost.num_steps_off == 4 * 4
 
 
 def test_the_fastest_case_that_went_well_is_watched() -> None:
