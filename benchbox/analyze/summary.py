@@ -38,7 +38,8 @@ def summarize_case(
     """The figures of a case over its ``ok`` attempts; ``None`` where none of them measured a step.
 
     Throughput rests on the mean step time on purpose: a loader that delivers in bursts makes most steps fast
-    and a few slow, and the median would never see the slow ones.
+    and a few slow, and the median would never see the slow ones. Over attempts it is the geometric mean, the
+    centre of the interval given beside it.
     """
     measured = [a for a in attempts if a.outcome == "ok" and any(sum(r.step_time_ns) > 0 for r in a.ranks)]
     if not measured:
@@ -48,7 +49,7 @@ def summarize_case(
     step_times = [slowest_rank(attempt).step_time_ns for attempt in measured]
     pooled = [time_ns for times in step_times for time_ns in times]
     rates = [case.global_batch_size * len(times) / sum(times) * 1e9 for times in step_times]
-    samples_per_second = median(rates)
+    samples_per_second = math.exp(mean([math.log(rate) for rate in rates]))
     samples = summarize_samples(measured)
     energy = joules_per_sample(measured, case.global_batch_size)
     compute = _compute(case, ranks, samples_per_second, profile)

@@ -41,7 +41,7 @@ class CaseSummary(Record, frozen=True, kw_only=True):
     """Derived from the raw times of a case's ``ok`` attempts; the raw times stay beside it."""
 
     samples_per_second: NonNegative
-    """Global batch over the slowest rank's mean step time; the middle of the attempts."""
+    """Global batch over the slowest rank's mean step time; the geometric mean of the attempts."""
     samples_per_second_interval: Interval | None
     """``None`` where too few steps were measured to tell."""
     interval_basis: Literal["attempts", "steps"]

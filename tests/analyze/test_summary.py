@@ -61,7 +61,7 @@ def test_the_slowest_rank_sets_the_pace() -> None:
     assert summary.num_measured_steps == 4
 
 
-def test_over_attempts_middle_and_t_interval_of_logarithms() -> None:
+def test_over_attempts_mean_and_t_interval_of_logarithms() -> None:
     case = make_case(per_device_batch_size=10)
     attempts = [make_attempt(case, n, make_rank([t * MS] * 5)) for n, t in enumerate((10, 8, 12))]
     summary = summarize_case(case, attempts, None)
@@ -69,12 +69,22 @@ def test_over_attempts_middle_and_t_interval_of_logarithms() -> None:
     logs = [math.log(rate) for rate in (1000.0, 1250.0, 10000 / 12)]
     centre = sum(logs) / 3
     half = 4.303 * math.sqrt(sum((x - centre) ** 2 for x in logs) / 2 / 3)
-    assert summary.samples_per_second == pytest.approx(1000)
+    assert summary.samples_per_second == pytest.approx(math.exp(centre))
     assert summary.interval_basis == "attempts"
     assert summary.num_attempts == 3
     assert summary.samples_per_second_interval is not None
     assert summary.samples_per_second_interval.low == pytest.approx(math.exp(centre - half), rel=1e-6)
     assert summary.samples_per_second_interval.high == pytest.approx(math.exp(centre + half), rel=1e-6)
+
+
+@pytest.mark.parametrize("num_attempts", [3, 5])
+def test_the_estimate_is_its_intervals_centre_even_with_one_disturbed_attempt(num_attempts: int) -> None:
+    case = make_case()
+    times = [10 * MS] * (num_attempts - 1) + [30 * MS]
+    summary = summary_of(*(make_attempt(case, n, make_rank([t] * 5)) for n, t in enumerate(times)))
+    interval = summary.samples_per_second_interval
+    assert interval is not None
+    assert summary.samples_per_second == pytest.approx(math.sqrt(interval.low * interval.high))
 
 
 def test_a_single_attempt_has_an_interval_over_its_steps() -> None:
