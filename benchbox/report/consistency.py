@@ -58,7 +58,11 @@ def _case_problems(result: CaseResult, key: str) -> Iterator[str]:
 
 
 def _attempt_problems(attempt: AttemptResult, key: str) -> Iterator[str]:
+    if attempt.outcome == "ok" and not attempt.ranks:
+        yield f"`{key}.ranks`: none, but the attempt is ok"
     for place, rank in enumerate(attempt.ranks):
+        if attempt.outcome == "ok" and not sum(rank.step_time_ns):
+            yield f"`{key}.ranks[{place}].step_time_ns`: no step took any time, but the attempt is ok"
         yield from _rank_problems(rank, f"{key}.ranks[{place}]")
     for place, device in enumerate(attempt.devices):
         yield from _column_problems(device, f"{key}.devices[{place}]")

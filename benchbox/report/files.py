@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 import msgspec
@@ -71,11 +72,14 @@ def read_report(path: Path) -> Report:
     """Read a report that anybody may have written.
 
     Raises:
-        BadInputError: missing, larger than 128 MiB, not JSON, truncated, of a newer schema, mistyped, or its
-            parts do not fit each other. One line that names file and key, with nothing in it that a terminal
-            would obey.
+        BadInputError: missing, no regular file, larger than 128 MiB, not JSON, truncated, of a newer schema,
+            mistyped, or its parts do not fit each other. One line that names file and key, with nothing in it
+            that a terminal would obey.
     """
     try:
+        # Before opening: a pipe would wait for a writer, and a device may never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _bad(path, "not a regular file")
         with path.open("rb") as file:
             raw = file.read(MAX_REPORT_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

@@ -127,8 +127,12 @@ class TestNotAReport:
         with pytest.raises(BadInputError, match="null byte"):
             read_report(Path("a\0b.json"))
 
-    def test_a_folder(self, tmp_path: Path) -> None:
-        assert "Is a directory" in refusal(tmp_path)
+    @pytest.mark.timeout(10)
+    def test_no_regular_file(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe.json")
+        for path in (tmp_path, tmp_path / "pipe.json", Path("/dev/zero")):
+            with pytest.raises(BadInputError, match=f"^{path}: not a regular file$"):
+                read_report(path)
 
     def test_truncated(self, tmp_path: Path, plain: dict[str, Any]) -> None:
         whole = json.dumps(plain).encode()
@@ -228,6 +232,9 @@ DEVICE = "cases.0.attempts.0.devices.0"
         (f"{RANK}.windows.0.num_steps", 3, f"`{RANK}.windows`: 3 steps, but step_time_ns has"),
         (f"{RANK}.windows.0.end_at_ns", 3, f"`{RANK}.windows[0].end_at_ns`: before start_at_ns"),
         ("cases.0.summary.samples_per_second_interval", {"low": 3, "high": 2}, "3 to 2 is no interval"),
+        ("cases.0.attempts.0.ranks", [], "`cases[0].attempts[0].ranks`: none, but the attempt is ok"),
+        (f"{RANK}.step_time_ns", [], f"`{RANK}.step_time_ns`: no step took any time, but the attempt is ok"),
+        (f"{RANK}.step_time_ns", [0] * 9, f"`{RANK}.step_time_ns`: no step took any time"),
         ("cases.0.attempts", [], "but its attempts ended as 'nothing yet'"),
         ("cases", [], "`cases`: 0 cases, but the suite has 3"),
     ],
