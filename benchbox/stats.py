@@ -18,6 +18,7 @@ _T_975 = (
 _Z_975 = 1.959964
 
 _MAX_LAG = 64
+_MAX_LOOKED_AT = 2048
 
 
 def mean(values: Sequence[float]) -> float:
@@ -68,6 +69,8 @@ def effective_sample_size(values: Sequence[float]) -> float:
     n = len(values)
     if n < 4:
         return float(n)
+    if n > _MAX_LOOKED_AT:  # plain Python must not take long between two windows
+        return n * effective_sample_size(values[-_MAX_LOOKED_AT:]) / _MAX_LOOKED_AT
     centre = mean(values)
     centred = [v - centre for v in values]
     power = math.fsum(c * c for c in centred)

@@ -26,6 +26,7 @@ def case_hints(result: CaseResult) -> tuple[str, ...]:
         _interference_hint(result.attempts),
         _loss_hint(result),
         _flops_hint(result.attempts),
+        _failed_passes_hint(result.attempts),
     ]
     return tuple(hint for hint in hints if hint is not None)
 
@@ -98,3 +99,9 @@ def _loss_hint(result: CaseResult) -> str | None:
 def _flops_hint(attempts: Sequence[AttemptResult]) -> str | None:
     reasons = [rank.flops_unknown_reason for a in attempts for rank in a.ranks if rank.flops_unknown_reason]
     return f"its FLOPs are unknown: {clean(reasons[0])}" if reasons else None
+
+
+def _failed_passes_hint(attempts: Sequence[AttemptResult]) -> str | None:
+    reasons = [rank.extra_passes_failed_reason for a in attempts for rank in a.ranks]
+    given = [reason for reason in reasons if reason is not None]
+    return f"the passes after measuring failed: {clean(given[0])}" if given else None

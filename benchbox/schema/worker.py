@@ -128,3 +128,5 @@ class RankResult(Record, frozen=True, kw_only=True):
     loss_check: LossCheck | None = None
     flops: Flops | None = None
     flops_unknown_reason: str | None = None
+    extra_passes_failed_reason: str | None = None
+    """Why passes after measuring are missing; what was measured before them stands."""

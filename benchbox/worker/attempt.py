@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import time
@@ -14,8 +13,8 @@ from typing import Any
 import msgspec
 import torch
 
-from benchbox.schema import Flops, Outcome, RankResult, WorkerMemory, WorkerTask
-from benchbox.worker.data import make_batches
+from benchbox.schema import Flops, MeasureSettings, Outcome, RankResult, WorkerMemory, WorkerTask
+from benchbox.worker.data import make_batches, num_buffered_steps
 from benchbox.worker.engine import Engine, check_supported
 from benchbox.worker.failures import classify
 from benchbox.worker.flops import count_flops
@@ -57,7 +56,7 @@ def write_aside(path: Path, data: bytes) -> None:
 
 
 def _run(task: WorkerTask, result: dict[str, Any]) -> tuple[Outcome, str | None]:
-    case, settings = task.case, task.measure
+    case, settings = task.case, _settings_for(task)
     device = torch.device(task.device)
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
@@ -81,20 +80,36 @@ def _run(task: WorkerTask, result: dict[str, Any]) -> tuple[Outcome, str | None]
         return "ok", None
 
     extra_from = time.monotonic()
-    if settings.num_phase_steps:
-        result["phases"] = time_phases(engine, batches, settings.num_phase_steps)
-    del engine, batches
-    gc.collect()
-    result["flops"], result["flops_unknown_reason"] = _flops(task)
-    outcome: tuple[Outcome, str | None] = ("ok", None)
-    if settings.num_trajectory_steps:
-        torch.compiler.reset()
-        check = check_losses(task, device)
-        result["loss_check"] = check
-        if check.agrees_with_fp32 is False:
-            outcome = ("invalid", check.reason)
-    result["extra_passes_s"] = time.monotonic() - extra_from
-    return outcome
+    try:
+        if settings.num_phase_steps:
+            result["phases"] = time_phases(engine, batches, settings.num_phase_steps)
+        del engine, batches
+        result["flops"], result["flops_unknown_reason"] = _flops(task)
+        if settings.num_trajectory_steps:
+            result["loss_check"] = check_losses(task, device)
+    except Exception as error:  # noqa: BLE001 - what was measured before stays measured
+        traceback.print_exc()
+        result["extra_passes_failed_reason"] = classify(error)[1]
+    finally:
+        result["extra_passes_s"] = time.monotonic() - extra_from
+    check = result.get("loss_check")
+    if check is not None and check.agrees_with_fp32 is False:
+        return "invalid", check.reason
+    return "ok", None
+
+
+def _settings_for(task: WorkerTask) -> MeasureSettings:
+    """The suite's settings, with enough steps to outlast what a loader holds ready."""
+    settings, num_buffered = task.measure, num_buffered_steps(task.case)
+    min_warmup = max(settings.min_warmup_steps, num_buffered)
+    min_measured = max(settings.min_measured_steps, 2 * num_buffered)
+    return msgspec.structs.replace(
+        settings,
+        min_warmup_steps=min_warmup,
+        max_warmup_steps=max(settings.max_warmup_steps, min_warmup),
+        min_measured_steps=min_measured,
+        max_measured_steps=max(settings.max_measured_steps, min_measured),
+    )
 
 
 def _as_fields(measured: Measured) -> dict[str, Any]:

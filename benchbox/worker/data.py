@@ -8,6 +8,7 @@ order, whatever its precision.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchbox.schema import Case, WorkerTask
 MicroBatches = tuple[tuple[Tensor, Tensor], ...]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_PREFETCH_FACTOR = 2  # batches that each loader process prepares ahead
 _NUM_POOLED_SAMPLES = 64  # synthetic samples that a loader draws from
 _MAX_GENERATED_CLASSES = 4
 
@@ -42,12 +44,19 @@ def make_batches(task: WorkerTask, device: torch.device) -> Iterator[MicroBatche
                 on_host = tuple((x.pin_memory(), y.pin_memory()) for x, y in on_host)
             return itertools.repeat(on_host)
         case "digits":
-            return _grouped(_digits(case), case.gradient_accumulation_steps)
+            return _grouped(_digits(case, pinned=device.type == "cuda"), case.gradient_accumulation_steps)
         case "loader":
             return _grouped(_loader(case, PooledSamples(case), device), case.gradient_accumulation_steps)
         case "folder":
             samples = ImageFolder(image_root(task), case.input_shape, case.num_classes)
             return _grouped(_loader(case, samples, device), case.gradient_accumulation_steps)
+
+
+def num_buffered_steps(case: Case) -> int:
+    """Steps whose samples a loader may hold ready; only what lasts longer tells how fast it delivers."""
+    if not case.num_loader_workers:
+        return 0
+    return math.ceil(case.num_loader_workers * _PREFETCH_FACTOR / case.gradient_accumulation_steps)
 
 
 def image_root(task: WorkerTask) -> Path:
@@ -169,12 +178,13 @@ def _loader(case: Case, samples: Dataset[tuple[Tensor, int]], device: torch.devi
             batch_size=case.per_device_batch_size,
             sampler=EndlessShuffle(len(samples), case.seed),  # type: ignore[arg-type]
             num_workers=case.num_loader_workers,
+            prefetch_factor=_PREFETCH_FACTOR if case.num_loader_workers else None,
             pin_memory=device.type == "cuda",
         )
     )
 
 
-def _digits(case: Case) -> Iterator[tuple[Tensor, Tensor]]:
+def _digits(case: Case, *, pinned: bool) -> Iterator[tuple[Tensor, Tensor]]:
     """scikit-learn's 1,797 handwritten digits of 8×8, resized to the model's input, shuffled for ever."""
     from sklearn.datasets import load_digits
 
@@ -185,7 +195,8 @@ def _digits(case: Case) -> Iterator[tuple[Tensor, Tensor]]:
     order = iter(EndlessShuffle(len(targets), case.seed))
     while True:
         chosen = torch.tensor(list(itertools.islice(order, case.per_device_batch_size)))
-        yield images[chosen], targets[chosen]
+        batch = images[chosen], targets[chosen]
+        yield (batch[0].pin_memory(), batch[1].pin_memory()) if pinned else batch
 
 
 def _grouped(

@@ -29,7 +29,8 @@ def check_supported(case: Case, device: torch.device) -> None:
             raise UnsupportedCase("tf32 needs an NVIDIA GPU of compute capability 8.0 or later")
         if case.precision == "fp16":
             raise UnsupportedCase(
-                "fp16 training on a CPU: torch falls back to convolutions about 100 times slower; use bf16"
+                "fp16 training on a CPU: torch has no fast convolution for it (reference-cnn, batch 8: "
+                "55 s a step, 0.65 s in fp32); use bf16"
             )
     else:
         major, minor = torch.cuda.get_device_capability(device)
@@ -37,8 +38,9 @@ def check_supported(case: Case, device: torch.device) -> None:
             raise UnsupportedCase(
                 f"{case.precision} needs compute capability 8.0 or later; this device has {major}.{minor}"
             )
-    if case.compile and not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
-        raise UnsupportedCase("torch.compile needs a C++ compiler, and none is on the path")
+    compilers = ("c++", "g++", "clang++") if device.type == "cpu" else ("cc", "gcc", "clang")
+    if case.compile and not any(shutil.which(name) for name in compilers):
+        raise UnsupportedCase(f"torch.compile needs a compiler, and none of {', '.join(compilers)} is there")
     if case.memory_format == "channels_last" and len(case.input_shape) != 3:
         raise UnsupportedCase("channels_last needs samples of three dimensions (channels, height, width)")
 

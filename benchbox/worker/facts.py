@@ -16,6 +16,7 @@ def torch_facts(cudnn_benchmark: bool) -> TorchFacts:
     set_precision_flags("fp32")
     torch.backends.cudnn.benchmark = cudnn_benchmark
     has_cuda = torch.cuda.is_available()
+    has_nccl = has_cuda and torch.distributed.is_available() and torch.distributed.is_nccl_available()
     cudnn = torch.backends.cudnn.version() if has_cuda else None  # type: ignore[no-untyped-call]
     return TorchFacts(
         python=platform.python_version(),
@@ -24,7 +25,7 @@ def torch_facts(cudnn_benchmark: bool) -> TorchFacts:
         numpy=_version("numpy"),
         cuda=torch.version.cuda,
         cudnn=None if cudnn is None else str(cudnn),
-        nccl=".".join(map(str, torch.cuda.nccl.version())) if has_cuda else None,  # type: ignore[no-untyped-call]
+        nccl=".".join(map(str, torch.cuda.nccl.version())) if has_nccl else None,  # type: ignore[no-untyped-call]
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         has_mkldnn=torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
         num_threads=torch.get_num_threads(),

@@ -18,8 +18,15 @@ _OOM_TEXTS = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
 )
-# torch.compile wraps these in errors of its own and keeps the name at the front of the text.
-_MISSING_COMPILERS = ("InvalidCxxCompiler", "TritonMissing")
+# What this machine or this torch cannot do. torch.compile wraps errors and keeps their text.
+_UNSUPPORTED_TEXTS = (
+    "InvalidCxxCompiler",
+    "TritonMissing",
+    "GPUTooOldForTriton",
+    "Failed to find C compiler",
+    "Python.h: No such file",
+    "no kernel image is available",
+)
 
 
 def classify(error: BaseException) -> tuple[Outcome, str]:
@@ -27,8 +34,8 @@ def classify(error: BaseException) -> tuple[Outcome, str]:
     text = clipped(_one_line(error), MAX_REASON_CHARACTERS)
     if is_out_of_memory(error):
         return "oom", text
-    if any(name in text for name in _MISSING_COMPILERS):
-        return "unsupported", f"torch.compile: {text}"
+    if any(part in str(error) or part in text for part in _UNSUPPORTED_TEXTS):
+        return "unsupported", text
     return "crashed", text
 
 

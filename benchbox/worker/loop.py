@@ -67,7 +67,7 @@ def measure(
     first_times, loss = run_steps(engine, batches, clock, 1)
     first_loss = loss.item()
     budget_from = time.monotonic() if compiles else started_at  # compiling is not paid from the budget
-    warmup = Warmup(settings, target, budget_from)
+    warmup = Warmup(settings, target, engine.device.type, budget_from)
     warmup_end = warmup.add(first_times)
     while warmup_end is None:
         times, _ = run_steps(engine, batches, clock, warmup.next_block())
@@ -77,24 +77,25 @@ def measure(
 
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(engine.device)
-    measuring = Measuring(settings, target, budget_from)
+    measuring = Measuring(settings, target, engine.device.type, budget_from)
     step_time_ns: list[int] = []
     windows: list[Window] = []
     usage = _Usage()
     stop_reason = None
-    expected_step_s = warmup.step_time_ns[-1] / 1e9
+    expected_step_s = warmup.mean_step_s()
     while stop_reason is None:
         num_steps = measuring.next_window(step_time_ns, expected_step_s)
         if on_gpu:
             engine.step(next(batches))
         before = resource.getrusage(resource.RUSAGE_SELF)
-        start_at_ns = time.monotonic_ns()
         times, loss = run_steps(engine, batches, clock, num_steps)
         end_at_ns = time.monotonic_ns()
+        # The window ends when its last step has; on a GPU its first was launched before it could begin.
+        start_at_ns = end_at_ns - sum(times)
         usage.add(before, resource.getrusage(resource.RUSAGE_SELF))
         step_time_ns.extend(times)
         windows.append(Window(start_at_ns=start_at_ns, end_at_ns=end_at_ns, num_steps=num_steps))
-        expected_step_s = sum(times) / len(times) / 1e9
+        expected_step_s = sum(step_time_ns) / len(step_time_ns) / 1e9
         report_progress("measuring", len(step_time_ns), expected_step_s)
         stop_reason = measuring.reason_to_stop(step_time_ns)
 

@@ -13,17 +13,22 @@ and the server ends, so nothing outlives a killed controller.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import select
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
 import msgspec
 
 from benchbox.schema import WorkerTask
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_ORPHANS_END_WITHIN_S = 5.0
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +47,7 @@ def main() -> None:
     import benchbox.worker.attempt
     import benchbox.worker.facts  # noqa: F401
 
+    _adopt_orphans()
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
@@ -70,16 +76,33 @@ def _say(message: dict[str, int]) -> None:
     os.write(1, msgspec.json.encode(message) + b"\n")
 
 
+def _adopt_orphans() -> None:
+    """Become the parent of what a worker leaves behind, so that its end can be waited for."""
+    with contextlib.suppress(OSError, AttributeError):  # then orphans are killed, but not waited for
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def _reap(child: int | None) -> int | None:
-    """Report the child if it has ended."""
-    if child is None:
-        return None
-    pid, status = os.waitpid(child, os.WNOHANG)
-    if pid == 0:
+    """Report the child if it has ended, when nothing of its group is left.
+
+    The group is killed before the child is waited for: until then no new process can get its number.
+    """
+    if child is None or os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         return child
     _kill_group(child)  # what the worker left behind, its loader processes for one
-    _say({"ended": pid, "status": os.waitstatus_to_exitcode(status)})
+    _, status = os.waitpid(child, 0)
+    _wait_for_orphans(child)
+    _say({"ended": child, "status": os.waitstatus_to_exitcode(status)})
     return None
+
+
+def _wait_for_orphans(group: int) -> None:
+    """Wait, but not for ever, until the killed processes are gone: until then they hold the device's memory."""
+    deadline = time.monotonic() + _ORPHANS_END_WITHIN_S
+    with contextlib.suppress(ChildProcessError):  # there is none left
+        while time.monotonic() < deadline:
+            if os.waitpid(-group, os.WNOHANG)[0] == 0:
+                time.sleep(0.002)
 
 
 def _kill_group(leader: int | None) -> None:

@@ -7,6 +7,7 @@ contiguous, not compiled, no checkpointing, on the same batches and the same dev
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import math
@@ -80,6 +81,7 @@ def train_losses(
 
     A step that fp16's loss scaling skips is taken again on the same batch.
     """
+    _drop_what_is_left()
     engine = Engine(case, device, import_dirs)
     for module in engine.module.modules():
         if isinstance(module, _DROPOUTS):
@@ -93,6 +95,14 @@ def train_losses(
                 break
         losses.append(loss if math.isfinite(loss) else None)
     return losses
+
+
+def _drop_what_is_left() -> None:
+    """Free the model before: compiled code and cycles keep it, and there may be no room for two."""
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
 
 
 def _mean_loss_of_step(engine: Engine, batch: MicroBatches) -> float:

@@ -251,12 +251,43 @@ def test_progress_says_where_the_attempt_stands(tmp_path: Path) -> None:
     assert progress == {
         "phase": "measuring",
         "num_steps": len(rank.step_time_ns),
-        "step_s": pytest.approx(
-            sum(rank.step_time_ns[-rank.windows[-1].num_steps :]) / rank.windows[-1].num_steps / 1e9
-        ),
+        "step_s": pytest.approx(sum(rank.step_time_ns) / len(rank.step_time_ns) / 1e9),
     }
 
 
 def test_the_users_folders_come_last_on_the_path(tmp_path: Path) -> None:
     run(tmp_path, make_case(IMAGES, model=write_forward(tmp_path, "")))
     assert sys.path[-1] == str(tmp_path)
+
+
+def test_a_pass_that_fails_after_measuring_does_not_take_the_measurement_with_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The model works once and cannot be built a second time, as the loss check does."""
+    name = write_model(
+        tmp_path,
+        """
+        built = 0
+
+        def factory():
+            global built
+            built += 1
+            if built > 1 and torch.empty(1).device.type != "meta":
+                raise RuntimeError("only one of me")
+            return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
+        """,
+    )
+    rank = run(tmp_path, make_case(IMAGES, model=f"{name}:factory"), extra_passes=True)
+    assert (rank.outcome, rank.reason) == ("ok", None)
+    assert rank.extra_passes_failed_reason == "RuntimeError: only one of me"
+    assert rank.loss_check is None
+    assert rank.phases is not None
+    assert rank.extra_passes_s > 0
+    assert "only one of me" in capfd.readouterr().err
+
+
+def test_more_steps_are_measured_than_a_loader_holds_ready(tmp_path: Path) -> None:
+    case = make_case(data="loader", num_loader_workers=2)
+    rank = run(tmp_path, case, min_warmup_steps=1, min_measured_steps=1, max_seconds=0.001)
+    assert len(rank.warmup_step_time_ns) >= 4
+    assert len(rank.step_time_ns) >= 8

@@ -19,6 +19,7 @@ from benchbox.worker.data import (
     generate_images,
     image_root,
     make_batches,
+    num_buffered_steps,
 )
 from tests.worker.tasks import CPU, IMAGES, SMALL_CNN, first_error, make_case, make_task
 
@@ -323,3 +324,14 @@ def test_a_model_of_two_classes_gets_images_of_two_classes(tmp_path: Path) -> No
     batches = batches_of(tmp_path, IMAGES, GENERATED, num_classes=2, per_device_batch_size=8)
     ((_, targets),) = next(batches)
     assert sorted(targets.tolist()) == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "accumulation", "num_steps"), [(None, 1, 0), (0, 1, 0), (2, 1, 4), (4, 1, 8), (2, 4, 1)]
+)
+def test_a_loader_holds_two_batches_a_process_ready(
+    num_workers: int | None, accumulation: int, num_steps: int
+) -> None:
+    data = "device" if num_workers is None else "loader"
+    case = make_case(data=data, num_loader_workers=num_workers, gradient_accumulation_steps=accumulation)
+    assert num_buffered_steps(case) == num_steps

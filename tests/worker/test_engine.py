@@ -159,7 +159,7 @@ def test_the_layout_reaches_the_convolutions_input_weight_and_output(
         (make_case(strategy="zero3", world_size=2), "strategy zero3 with world size 2 is not offered yet"),
         (make_case(world_size=2), "strategy single with world size 2 is not offered yet"),
         (make_case(precision="tf32"), "tf32 needs an NVIDIA GPU of compute capability 8.0 or later"),
-        (make_case(precision="fp16"), "fp16 training on a CPU: torch falls back to convolutions about 100"),
+        (make_case(precision="fp16"), "fp16 training on a CPU: torch has no fast convolution"),
         (make_case(memory_format="channels_last"), "channels_last needs samples of three dimensions"),
     ],
 )
@@ -189,7 +189,7 @@ def test_a_newer_gpu_has_all_precisions(monkeypatch: pytest.MonkeyPatch, precisi
 
 def test_compiling_without_a_compiler_is_unsupported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UnsupportedCase, match=r"torch\.compile needs a C\+\+ compiler"):
+    with pytest.raises(UnsupportedCase, match="needs a compiler, and none of"):
         check_supported(make_case(compile=True), CPU)
 
 

@@ -28,12 +28,22 @@ class InductorError(RuntimeError):
         (
             InductorError("InvalidCxxCompiler: No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE"),
             "unsupported",
-            "torch.compile: InductorError: InvalidCxxCompiler: No working C++ compiler found",
+            "InductorError: InvalidCxxCompiler: No working C++ compiler found",
         ),
         (
             InductorError("TritonMissing: Cannot find a working triton installation."),
             "unsupported",
-            "torch.compile: InductorError: TritonMissing: Cannot find a working triton installation.",
+            "InductorError: TritonMissing: Cannot find a working triton installation.",
+        ),
+        (
+            InductorError("CalledProcessError: gcc failed\nx.c:1: Python.h: No such file"),
+            "unsupported",
+            "InductorError: CalledProcessError: gcc failed",
+        ),
+        (
+            RuntimeError("CUDA error: no kernel image is available for execution on the device"),
+            "unsupported",
+            "RuntimeError: CUDA error: no kernel image is available for execution on the device",
         ),
     ],
 )  # fmt: skip

@@ -37,10 +37,10 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 
 
 def warm_up(
-    watch: Watch, step_time: StepTime, target: float = 0.02, **measure: float
+    watch: Watch, step_time: StepTime, target: float = 0.02, device: str = "cpu", **measure: float
 ) -> tuple[WarmupEnd, list[int]]:
     """Run a warm-up to its end; why it ended, and its blocks' sizes."""
-    warmup = Warmup(MeasureSettings(**measure), target, watch.now_s)  # type: ignore[arg-type]
+    warmup = Warmup(MeasureSettings(**measure), target, device, watch.now_s)  # type: ignore[arg-type]
     blocks: list[int] = []
     end = None
     while end is None:
@@ -51,15 +51,15 @@ def warm_up(
 
 
 def measure_until_stopped(
-    watch: Watch, step_time: StepTime, target: float = 0.02, **measure: float
+    watch: Watch, step_time: StepTime, target: float = 0.02, device: str = "cpu", **measure: float
 ) -> tuple[StopReason, list[int]]:
     """Run windows to the end; why it ended, and the windows' sizes."""
-    measuring = Measuring(MeasureSettings(**measure), target, watch.now_s)  # type: ignore[arg-type]
+    measuring = Measuring(MeasureSettings(**measure), target, device, watch.now_s)  # type: ignore[arg-type]
     times: list[int] = []
     windows: list[int] = []
     reason = None
     while reason is None:
-        expected_s = (times[-1] if times else step_time(0)) / 1e9
+        expected_s = (sum(times) / len(times) if times else step_time(0)) / 1e9
         windows.append(measuring.next_window(times, expected_s))
         times += watch.take(step_time, len(times), windows[-1])
         reason = measuring.reason_to_stop(times)
@@ -76,15 +76,35 @@ def noisy(scale_ms: float, spread: float, seed: int = 1) -> StepTime:
 # --- warm-up -----------------------------------------------------------------------------------------------
 
 
-def test_steady_steps_have_settled_after_two_blocks_of_a_quarter_second(watch: Watch) -> None:
-    assert warm_up(watch, lambda step: 10 * MS) == ("settled", [1, 25, 25])
+def test_blocks_grow_to_a_quarter_second_and_steady_steps_settle_in_half_a_second(watch: Watch) -> None:
+    assert warm_up(watch, lambda step: 10 * MS) == ("settled", [1, 2, 4, 8, 16, 25])
+
+
+def test_a_gpu_is_given_two_seconds_for_its_clocks_to_settle(watch: Watch) -> None:
+    end, blocks = warm_up(watch, lambda step: 10 * MS, device="cuda")
+    assert end == "settled"
+    assert sum(blocks) >= 200
+
+
+def test_a_small_budget_shortens_the_settling_with_it(watch: Watch) -> None:
+    started_s = watch.now_s
+    end, _ = warm_up(watch, lambda step: 10 * MS, device="cuda", max_seconds=2)
+    assert end == "settled"
+    assert watch.now_s - started_s == pytest.approx(0.8, abs=0.05)
+
+
+def test_a_few_quick_steps_from_a_buffer_do_not_make_an_endless_block(watch: Watch) -> None:
+    """A loader delivers in bursts: every fourth step waits 200 ms, the others take 3 ms."""
+    started_s = watch.now_s
+    warm_up(watch, lambda step: (200 if step % 4 == 0 else 3) * MS, max_seconds=2)
+    assert watch.now_s - started_s < 2
 
 
 def test_the_first_step_is_a_block_of_its_own_and_may_be_slow(watch: Watch) -> None:
     """It compiles and allocates; what comes after is compared with each other."""
     end, blocks = warm_up(watch, lambda step: (900 if step == 0 else 10) * MS)
     assert (end, blocks[0]) == ("settled", 1)
-    assert sum(blocks) >= 26
+    assert sum(blocks) >= 50
 
 
 def test_slow_steps_are_compared_one_by_one(watch: Watch) -> None:
@@ -110,7 +130,7 @@ def test_settled_means_within_twice_the_target(watch: Watch, target: float, num_
 
 def test_a_warm_up_that_never_settles_ends_at_its_share_of_the_time(watch: Watch) -> None:
     started_s = watch.now_s
-    end, _ = warm_up(watch, lambda step: int(100 * MS * 0.98**step) + 1, max_seconds=2)
+    end, _ = warm_up(watch, lambda step: int(100 * MS * 0.95**step) + 1, max_seconds=2)
     assert end == "time-cap"
     assert watch.now_s - started_s >= 0.8
 
@@ -164,11 +184,27 @@ def test_equal_steps_are_known_well_enough_at_once(watch: Watch) -> None:
     assert measure_until_stopped(watch, lambda step: 10 * MS) == ("confidence-interval", [200])
 
 
-def test_slow_equal_steps_need_the_six_that_an_interval_takes(watch: Watch) -> None:
+def test_a_gpu_is_measured_for_two_seconds_at_least(watch: Watch) -> None:
+    reason, windows = measure_until_stopped(watch, lambda step: MS, device="cuda", max_seconds=10)
+    assert (reason, windows) == ("confidence-interval", [1000, 1000])
+
+
+def test_slow_equal_steps_need_ten(watch: Watch) -> None:
+    """Fewer carry an interval, but looking again and again at few of them makes it lie."""
     reason, windows = measure_until_stopped(watch, lambda step: 2000 * MS, max_seconds=100)
     assert (reason, sum(windows)) == ("confidence-interval", 10)
-    reason, windows = measure_until_stopped(watch, lambda step: 10_000 * MS, max_seconds=100)
-    assert (reason, sum(windows)) == ("confidence-interval", 6)
+    reason, windows = measure_until_stopped(watch, lambda step: 10_000 * MS, max_seconds=1000)
+    assert (reason, sum(windows)) == ("confidence-interval", 10)
+
+
+def test_bursts_are_measured_over_whole_bursts(watch: Watch) -> None:
+    """Windows are sized by the mean step, so the budget is used and not overrun."""
+    started_s = watch.now_s
+    _, windows = measure_until_stopped(
+        watch, lambda step: (200 if step % 4 == 0 else 3) * MS, 1e-6, max_seconds=4
+    )
+    assert sum(windows) >= 40
+    assert watch.now_s - started_s < 6
 
 
 def test_measuring_goes_on_until_the_interval_is_tight(watch: Watch) -> None:
@@ -200,7 +236,7 @@ def test_measuring_ends_with_its_time_and_not_long_after(watch: Watch) -> None:
 
 
 def test_the_time_already_spent_on_warming_up_counts(watch: Watch) -> None:
-    measuring = Measuring(MeasureSettings(max_seconds=10), 1e-6, started_at=watch.now_s - 10)
+    measuring = Measuring(MeasureSettings(max_seconds=10), 1e-6, "cpu", budget_from=watch.now_s - 10)
     assert measuring.reason_to_stop([400 * MS, 500 * MS, 450 * MS]) == "time-budget"
 
 
@@ -235,7 +271,7 @@ def test_measuring_never_takes_more_than_the_most_steps(
 
 
 def test_a_window_is_a_tenth_of_the_time_and_never_past_its_end(watch: Watch) -> None:
-    measuring = Measuring(MeasureSettings(max_seconds=10), 0.02, watch.now_s)
+    measuring = Measuring(MeasureSettings(max_seconds=10), 0.02, "cpu", watch.now_s)
     assert measuring.next_window([], 0.1) == 10
     watch.now_s += 9.75
     assert measuring.next_window([1], 0.1) == 2
