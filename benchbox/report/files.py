@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from benchbox.errors import BadInputError
 from benchbox.plan.allowed import allowed_values
 from benchbox.plan.tomlfile import describe_validation_error
 from benchbox.report.consistency import find_inconsistency
 from benchbox.report.text import clean
-from benchbox.schema import SCHEMA_VERSION, Report
+from benchbox.schema import SCHEMA_VERSION, CaseResult, Report
 
 MAX_REPORT_BYTES = 128 << 20
 
@@ -33,10 +35,10 @@ def write_report(report: Report, path: Path) -> None:
     What stood at ``path`` is replaced; whether it may be is for the caller to ask.
 
     Raises:
-        BadInputError: the folder is missing or cannot be written to, or the disk is full.
+        BadInputError: the folder is missing or cannot be written to, the disk is full, or the report is
+            larger than :func:`read_report` takes.
     """
-    indented = msgspec.json.format(msgspec.json.encode(report), indent=1)
-    _write(path, _NUMBERS.sub(lambda match: re.sub(rb"\n\s+", b"", match[0]), indented) + b"\n")
+    _write(path, _up_to_the_limit(_pieces(report), path))
 
 
 def write_text(text: str, path: Path) -> None:
@@ -45,15 +47,45 @@ def write_text(text: str, path: Path) -> None:
     Raises:
         BadInputError: as for :func:`write_report`.
     """
-    _write(path, text.encode())
+    _write(path, [text.encode()])
 
 
-def _write(path: Path, data: bytes) -> None:
+def _pieces(report: Report) -> Iterator[bytes]:
+    """The report as indented JSON, a case at a time: the copies of a whole one would be the controller's
+    peak of memory."""
+    # Strings hold no bare line feed, so at this depth there is one such line only.
+    before, cases, after = _indented(replace(report, cases=())).partition(b'\n "cases": []')
+    yield before + cases.removesuffix(b"]")
+    for place, result in enumerate(report.cases):
+        yield b",\n  " if place else b"\n  "
+        yield _indented(result).replace(b"\n", b"\n  ")
+    yield b"\n ]" + after + b"\n"
+
+
+def _indented(part: Report | CaseResult) -> bytes:
+    text = msgspec.json.format(msgspec.json.encode(part), indent=1)
+    return _NUMBERS.sub(lambda match: re.sub(rb"\n\s+", b"", match[0]), text)
+
+
+def _up_to_the_limit(pieces: Iterable[bytes], path: Path) -> Iterator[bytes]:
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > MAX_REPORT_BYTES:
+            raise _bad(
+                path,
+                f"would be larger than {MAX_REPORT_BYTES >> 20} MiB, and no report is read beyond that; "
+                "lower `measure.max_measured_steps`, `measure.telemetry_hz` or `measure.repetitions`",
+            )
+        yield piece
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -89,6 +89,26 @@ def test_an_old_report_stays_whole_when_writing_fails(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_would_not_be_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.json"
+    write_report(golden_report(), path)
+    before = path.read_bytes()
+    monkeypatch.setattr(files, "MAX_REPORT_BYTES", len(before) - 1)
+    with pytest.raises(BadInputError, match=r"report\.json: would be larger than .*max_measured_steps"):
+        write_report(golden_report(), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    monkeypatch.setattr(files, "MAX_REPORT_BYTES", len(before))
+    write_report(golden_report(), path)
+    read_report(path)
+
+
+def test_a_text_that_looks_like_the_list_of_cases_is_left_alone(tmp_path: Path) -> None:
+    report = hostile_report('\n "cases": []')
+    write_report(report, tmp_path / "report.json")
+    assert read_report(tmp_path / "report.json") == report
+
+
 def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="cannot be written: No such file"):
         write_report(golden_report(), tmp_path / "nowhere" / "report.json")
