@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
-from benchbox.schema import AttemptResult, CaseResult, Environment, LossCheck, PhaseTimes, RankResult
+from benchbox.schema import (
+    AttemptResult,
+    CaseResult,
+    Environment,
+    Flops,
+    LossCheck,
+    PhaseTimes,
+    RankResult,
+)
+from benchbox.stats import median
 
 T = TypeVar("T")
 
@@ -25,6 +34,33 @@ def phase_times(result: CaseResult) -> PhaseTimes | None:
 def loss_check(result: CaseResult) -> LossCheck | None:
     """Of the first rank that compared losses."""
     return next((rank.loss_check for rank in _ranks(result.attempts) if rank.loss_check), None)
+
+
+def flop_counts(result: CaseResult) -> Flops | None:
+    """Of the first rank that counted them."""
+    return next((rank.flops for rank in _ranks(result.attempts) if rank.flops), None)
+
+
+def first_and_last_loss(result: CaseResult) -> tuple[float | None, float | None]:
+    """Of the first rank that measured, each ``None`` where it is unknown."""
+    known = ((rank.first_loss, rank.last_loss) for rank in _ranks(result.attempts) if rank.step_time_ns)
+    return next(known, (None, None))
+
+
+def seconds_until_ready(attempts: Sequence[AttemptResult]) -> float | None:
+    """From a worker's start to its first step, the middle of all ranks that came so far."""
+    spans = [
+        (rank.ready_at_ns - rank.process_start_at_ns) / 1e9
+        for rank in _ranks(attempts)
+        if rank.ready_at_ns is not None
+    ]
+    return median(spans) if spans else None
+
+
+def major_page_faults(attempts: Sequence[AttemptResult]) -> int | None:
+    """Within the windows of all ranks together: pages that had to come from a disk."""
+    known = [rank.host_usage.major_page_faults for rank in _ranks(attempts) if rank.host_usage]
+    return sum(known) if known else None
 
 
 def warmup_ends(attempts: Sequence[AttemptResult]) -> list[str]:

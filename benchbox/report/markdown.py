@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from benchbox.report import figures, sentences
 from benchbox.report.environment_rows import environment_rows
-from benchbox.report.facts import loss_check, outcome_word, phase_times, stop_reasons, warmup_ends
+from benchbox.report.facts import (
+    first_and_last_loss,
+    flop_counts,
+    loss_check,
+    major_page_faults,
+    outcome_word,
+    phase_times,
+    seconds_until_ready,
+    stop_reasons,
+    warmup_ends,
+)
 from benchbox.report.hints import report_hints
 from benchbox.report.markdown_table import pipe_table
 from benchbox.report.text import UNKNOWN, case_labels, clean, duration, escape_markdown, memory, significant
@@ -22,6 +32,7 @@ def render_markdown(report: Report) -> str:
         _results(report, labels),
         _failures(report, labels),
         _phases(report, labels),
+        _arithmetic(report, labels),
         _losses(report, labels),
         _procedure(report, labels),
         _environment(report),
@@ -129,6 +140,35 @@ def _shares(phases: PhaseTimes) -> list[str]:
     return [f"{duration(time)} ({100 * time / whole:.0f} %)" if whole else UNKNOWN for time in times]
 
 
+def _arithmetic(report: Report, labels: dict[str, str]) -> list[str]:
+    rows: list[list[str | None]] = []
+    for result in report.cases:
+        flops, summary = flop_counts(result), result.summary
+        if flops is not None:
+            rows.append(
+                [
+                    labels[result.case.case_id],
+                    f"{flops.num_parameters:,}",
+                    significant(flops.model_flops_per_step / 1e9, 4),
+                    significant(flops.hardware_flops_per_step / 1e9, 4),
+                    None
+                    if summary is None or summary.achieved_tflops is None
+                    else significant(summary.achieved_tflops),
+                ]
+            )
+    if not rows:
+        return []
+    titles = ["case", "parameters", "model GFLOP", "with recomputation", "model TFLOP/s"]
+    return [
+        "## Arithmetic of a step",
+        "",
+        "Counted exactly, for one device. Rates and MFU rest on the model's own, without what gradient",
+        "checkpointing computes again.",
+        "",
+        *pipe_table(titles, rows),
+    ]
+
+
 def _losses(report: Report, labels: dict[str, str]) -> list[str]:
     rows = []
     for result in report.cases:
@@ -143,23 +183,30 @@ def _losses(report: Report, labels: dict[str, str]) -> list[str]:
                     _trajectory(check),
                     _furthest(check),
                     f"{100 * check.tolerance_rel:g} %",
+                    _while_measured(result),
                 ]
             )
     if not rows:
         return []
+    titles = ["case", "verdict", "reason", "losses", "furthest apart", "allowed", "while measured"]
     return [
         "## Losses against fp32",
         "",
-        "A fresh seeded model, dropout off, against plain fp32 on the same batches.",
+        "A fresh seeded model, dropout off, against plain fp32 on the same batches. The last column is the",
+        "run that was measured, from its first warm-up step to its last measured one.",
         "",
-        *pipe_table(
-            ["case", "verdict", "reason", "losses", "furthest apart", "allowed"], rows, num_text_columns=3
-        ),
+        *pipe_table(titles, rows, num_text_columns=3),
     ]
 
 
 def _trajectory(check: LossCheck) -> str:
     return " ".join("NaN" if loss is None else significant(loss, 5) for loss in check.losses[:8])
+
+
+def _while_measured(result: CaseResult) -> str | None:
+    """Of the first attempt."""
+    first, last = first_and_last_loss(result)
+    return None if first is None or last is None else f"{significant(first, 4)} to {significant(last, 4)}"
 
 
 def _furthest(check: LossCheck) -> str | None:
@@ -181,6 +228,8 @@ def _procedure(report: Report, labels: dict[str, str]) -> list[str]:
             "steps",
             "warm-up steps",
             "overhead",
+            "of it until ready",
+            "major page faults",
         ]
         lines += [*pipe_table(titles, rows, num_text_columns=3), ""]
     lines.append(escape_markdown(cost))
@@ -193,6 +242,7 @@ def _how(result: CaseResult) -> list[str | None]:
     summary = result.summary
     assert summary is not None
     warmup_steps = [len(rank.warmup_step_time_ns) for a in result.attempts for rank in a.ranks]
+    faults = major_page_faults(result.attempts)
     fewest, most = min(warmup_steps, default=0), max(warmup_steps, default=0)
     return [
         ", ".join(warmup_ends(result.attempts)) or None,
@@ -200,8 +250,14 @@ def _how(result: CaseResult) -> list[str | None]:
         str(summary.num_attempts),
         f"{summary.num_measured_steps:,}",
         f"{fewest}" if fewest == most else f"{fewest} to {most}",
-        None if summary.overhead_s is None else f"{significant(summary.overhead_s)} s",
+        _seconds(summary.overhead_s),
+        _seconds(seconds_until_ready(result.attempts)),
+        None if faults is None else f"{faults:,}",
     ]
+
+
+def _seconds(value: float | None) -> str | None:
+    return None if value is None else f"{significant(value)} s"
 
 
 def _environment(report: Report) -> list[str]:

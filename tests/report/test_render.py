@@ -228,6 +228,7 @@ class TestMarkdown:
             "## Results",
             "## Cases that are not ok",
             "## Phases of a step",
+            "## Arithmetic of a step",
             "## Losses against fp32",
             "## How it was measured",
             "## Environment",
@@ -241,7 +242,7 @@ class TestMarkdown:
     def test_tables_line_up_in_their_source(self) -> None:
         blocks = render_markdown(make_report()).split("\n\n")
         tables = [block.strip().splitlines() for block in blocks if block.startswith("|")]
-        assert len(tables) == 5
+        assert len(tables) == 6
         for table in tables:
             assert len({len(line) for line in table}) == 1
 
@@ -259,6 +260,32 @@ class TestMarkdown:
         attempt = replace(case.attempts[0], ranks=(replace(rank, loss_check=check),))
         text = render_markdown(replace(report, cases=(replace(case, attempts=(attempt,)), *report.cases[1:])))
         assert re.search(r"does not agree \|.*6\.9071 7\.5969 NaN \| +10 % \| +2 % \|", text)
+
+    def test_figures_that_only_its_tables_show(self) -> None:
+        report = make_report()
+        case = report.cases[0]
+        ranks = []
+        for number, attempt in enumerate(case.attempts):
+            (rank,) = attempt.ranks
+            assert rank.flops is not None
+            assert rank.host_usage is not None
+            ranks.append(
+                replace(
+                    rank,
+                    flops=replace(rank.flops, hardware_flops_per_step=300_000_000_000),
+                    host_usage=replace(rank.host_usage, major_page_faults=500),
+                    process_start_at_ns=0,
+                    ready_at_ns=(number + 1) * 1_000_000_000,
+                    first_loss=2.3026,
+                    last_loss=0.0512,
+                )
+            )
+        attempts = tuple(replace(a, ranks=(r,)) for a, r in zip(case.attempts, ranks, strict=True))
+        report = replace(report, cases=(replace(case, attempts=attempts), *report.cases[1:]))
+        lines = [line for line in render_markdown(report).splitlines() if "reference-cnn b32 fp32" in line]
+        assert any(re.search(r"\| 191,692,136 \| +215\.9 \| +300\.0 \| +15\.\d \|", line) for line in lines)
+        assert any(re.search(r"\| +2\.75 s \| +2\.00 s \| +1,500 \|", line) for line in lines)
+        assert any(re.search(r"\| +2\.303 to 0\.05120 \|", line) for line in lines)
 
 
 class TestCsv:
