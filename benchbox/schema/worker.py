@@ -72,11 +72,15 @@ class LossCheck(Record, frozen=True, kw_only=True):
 
 
 class WorkerMemory(Record, frozen=True, kw_only=True):
-    """Peaks within the measured windows; on a CPU torch keeps no account of its own."""
+    """Peaks; on a CPU torch keeps no account of its own."""
 
     peak_memory_allocated_bytes: Count | None
+    """Torch's account within the measured windows."""
     peak_memory_reserved_bytes: Count | None
+    """As above."""
     peak_host_rss_bytes: Count | None
+    """The kernel's high-water mark (VmHWM) at the end of the windows: of the process's whole life up to then,
+    so building the model and warming up are in it."""
 
 
 class HostUsage(Record, frozen=True, kw_only=True):
