@@ -18,6 +18,8 @@ from benchbox.measure.sampler import Sampler
 from benchbox.schema import AttemptResult, Outcome, RankResult, WorkerTask
 
 TICK_S = 0.25
+KILL_GRACE_S = 30.0
+"""For a process to end that was killed; one that is stuck in the kernel, after a GPU's fault, never does."""
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -41,7 +43,8 @@ def watch_attempt(
 ) -> Generator[Tick | AttemptResult, None, None]:
     """Run one attempt to its end. Yields ticks, and last the result.
 
-    Closing the iterator early ends the worker with all its processes.
+    Closing the iterator early ends the worker with all its processes. One that cannot be killed is left to
+    itself, and the server, which waits for it, is closed.
     """
     folder = Path(task.attempt_dir)
     folder.mkdir(parents=True)
@@ -50,17 +53,21 @@ def watch_attempt(
     oom_kills = _oom_kills()
     began = time.monotonic()
     pid = server.start(task=str(folder / "case.json"), stderr=str(folder / "stderr.txt"))
-    timed_out = False
+    killed_at: float | None = None
     status: int | str | None
     try:
         if sampler is not None:
             sampler.start(pid)
         while (status := server.wait(TICK_S)) is None:
-            elapsed_s = time.monotonic() - began
-            if elapsed_s > task.measure.effective_timeout_s and not timed_out:
-                timed_out = True
+            now = time.monotonic()
+            if killed_at is None and now - began > task.measure.effective_timeout_s:
+                killed_at = now
                 server.kill_worker()
-            yield _tick(folder, elapsed_s, sampler)
+            if killed_at is not None and now - killed_at > KILL_GRACE_S:
+                server.close()
+                status = "the worker could not be killed"
+                break
+            yield _tick(folder, now - began, sampler)
     except WorkerStartError as error:  # the server has ended; the worker's own word may still be there
         status = str(error)
     finally:
@@ -70,7 +77,7 @@ def watch_attempt(
     duration_s = time.monotonic() - began
 
     rank = read_rank(folder / "rank0.json")
-    outcome, reason = _judge(task, rank, status, timed_out, _oom_kills() > oom_kills)
+    outcome, reason = _judge(task, rank, status, killed_at is not None, _oom_kills() > oom_kills)
     windows = rank.windows if rank is not None else ()
     devices, host = sampler.telemetry(windows) if sampler is not None else ((), None)
     yield AttemptResult(
@@ -115,7 +122,8 @@ def _judge(
 ) -> tuple[Outcome, str | None]:
     """``status`` is the worker's exit status, or the text that says why it is not known."""
     if timed_out:
-        return "timeout", f"still running after {task.measure.effective_timeout_s:g} s"
+        and_then = f"; {status}" if isinstance(status, str) else ""
+        return "timeout", f"still running after {task.measure.effective_timeout_s:g} s{and_then}"
     if rank is not None:
         return rank.outcome, rank.reason
     if kernel_killed and (isinstance(status, str) or status == -signal.SIGKILL):

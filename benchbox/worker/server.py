@@ -97,7 +97,7 @@ def _reap(child: int | None) -> int | None:
 
 
 def _wait_for_orphans(group: int) -> None:
-    """Wait, but not for ever, until the killed processes are gone: until then they hold the device's memory."""
+    """Wait, but not for ever, for the killed processes to be gone: they may hold the device's memory."""
     deadline = time.monotonic() + _ORPHANS_END_WITHIN_S
     with contextlib.suppress(ChildProcessError):  # there is none left
         while time.monotonic() < deadline:

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from benchbox.errors import WorkerStartError
+from benchbox.measure import attempt
 from benchbox.measure.attempt import watch_attempt
 from benchbox.measure.launch import WorkerServer, stderr_tail, tuned_allocator, worker_variables
 from benchbox.schema import AttemptResult, Case, MeasureSettings, TorchFacts, WorkerTask
+from benchbox.worker import server as worker_server
 from tests.factories import make_case
 from tests.runs import MARK, all_end, copy_user_models, environment, is_alive, marked_processes, wait_until
 
@@ -35,7 +38,7 @@ LONG_LOADER = make_case(
 )
 
 
-def task_of(case: Case, folder: Path, **settings: float) -> WorkerTask:
+def task_of(case: Case, folder: Path, import_dir: Path | None = None, **settings: float) -> WorkerTask:
     folder.mkdir(parents=True, exist_ok=True)
     return WorkerTask(
         case=case,
@@ -45,7 +48,7 @@ def task_of(case: Case, folder: Path, **settings: float) -> WorkerTask:
         extra_passes=False,
         run_dir=str(folder),
         attempt_dir=str(folder / "attempt"),
-        import_dirs=(str(folder),),
+        import_dirs=(str(import_dir or folder),),
         data_root=str(folder),
     )
 
@@ -112,6 +115,61 @@ def test_the_server_forks_again_after_every_end(server: WorkerServer, tmp_path: 
         pids.add(server.start(facts=str(tmp_path / f"{number}.json"), stderr=str(tmp_path / "stderr.txt")))
         assert server.wait(60) == 0
     assert len(pids) == 3
+
+
+def test_the_end_is_told_when_nothing_of_the_worker_is_left(tmp_path: Path) -> None:
+    """What is left may hold the device's memory, and the next worker would find it taken."""
+    copy_user_models(tmp_path)
+    variables = worker_variables(MeasureSettings(num_threads=1), 1, None)
+    with WorkerServer(variables | {"BENCHBOX_TEST_NOTES": str(tmp_path)}) as server:
+        for number in range(3):
+            start_task(server, task_of(user_case("ends_the_process"), tmp_path / str(number), tmp_path))
+            assert server.wait(60) == 7
+            noted = [int(pid) for note in tmp_path.glob("*-*") for pid in note.read_text().split()]
+            assert len(noted) == 2 * (number + 1)
+            assert not [pid for pid in noted if psutil.pid_exists(pid)]
+
+
+def test_a_group_is_killed_before_its_number_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[bool] = []
+    monkeypatch.setattr(worker_server, "_kill_group", lambda pid: there.append(psutil.pid_exists(pid)))
+    said: list[dict[str, int]] = []
+    monkeypatch.setattr(worker_server, "_say", said.append)
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read(); sys.exit(3)"], stdin=-1
+    ) as child:
+        assert worker_server._reap(child.pid) == child.pid  # it has not ended
+        assert child.stdin is not None
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert worker_server._reap(child.pid) is None
+    assert (there, said) == ([True], [{"ended": child.pid, "status": 3}])
+
+
+def test_a_worker_that_cannot_be_killed_is_given_up_with_its_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "KILL_GRACE_S", 0.5)
+    copy_user_models(tmp_path)
+    with WorkerServer(worker_variables(MeasureSettings(num_threads=1), 1, None)) as server:
+        monkeypatch.setattr(server, "kill_worker", lambda: None)
+        result = finish(server, task_of(user_case("hangs"), tmp_path, timeout_s=1))
+        assert server.has_ended()  # so that the run starts another
+    assert result.outcome == "timeout"
+    assert result.reason == "still running after 1 s; the worker could not be killed"
+
+
+def test_a_variable_that_would_change_what_is_computed_does_not_reach_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    monkeypatch.setenv("NCCL_DEBUG", "WARN")
+    copy_user_models(tmp_path)
+    with WorkerServer({}) as server:
+        pid = start_task(server, task_of(user_case("hangs"), tmp_path))
+        names = {line.partition("=")[0] for line in Path(f"/proc/{pid}/environ").read_text().split("\0")}
+    assert "NCCL_DEBUG" in names
+    assert "NVIDIA_TF32_OVERRIDE" not in names
 
 
 CONTROLLER = """
