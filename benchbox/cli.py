@@ -28,9 +28,6 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 hw_app = typer.Typer(no_args_is_help=True, help="Hardware profiles: list, show, detect, init.")
 app.add_typer(hw_app, name="hw")
 
-REPORT_NAME = "report.json"
-SUMMARY_NAME = "report.md"
-
 
 @app.callback()
 def _root() -> None:
@@ -82,6 +79,7 @@ def _run_suite(
     quiet: bool,
     console: Console,
 ) -> int:
+    from benchbox.measure.folder import REPORT_NAME, SUMMARY_NAME
     from benchbox.measure.runner import SuiteRun
     from benchbox.report.files import write_report, write_text
     from benchbox.report.from_run import report_of_run
@@ -223,21 +221,22 @@ def hw_init(
     """Measure what a device reaches with short probes and write a profile of it."""
     from rich.console import Console
 
-    from benchbox.measure.detect import default_device
-    from benchbox.measure.hardware_init import profile_from_probe, run_probe, write_profile
+    from benchbox.measure import hardware_init
     from benchbox.measure.host_facts import host_facts
     from benchbox.plan.hardware import user_profiles_dir
     from benchbox.report.hardware import profile_table
 
-    if device == "auto":
-        device = default_device()
-    if not re.fullmatch(r"cpu|cuda:\d{1,3}", device):
+    if not re.fullmatch(r"auto|cpu|cuda:\d{1,3}", device):
         raise BadInputError(f"--device: {device!r} is none of auto, cpu, cuda:N")
-    host = host_facts()
-    result = run_probe(device, host, seconds)
-    profile = profile_from_probe(result, host, datetime.now().astimezone().date())
-    path = write_profile(profile, out or user_profiles_dir(), overwrite)
-    Console().print(profile_table(profile))
+    folder, console, host = out or user_profiles_dir(), Console(), host_facts()
+    chosen = hardware_init.device_to_probe(device)
+    name = hardware_init.profile_name(None if chosen is None else chosen.name, host)
+    hardware_init.profile_path(name, folder, overwrite)  # before the minute that measuring takes
+    with console.status(f"measuring {name}"):  # on a terminal only
+        result = hardware_init.run_probe("cpu" if chosen is None else f"cuda:{chosen.index}", host, seconds)
+    profile = hardware_init.profile_from_probe(result, host, datetime.now().astimezone().date())
+    path = hardware_init.write_profile(profile, folder, overwrite)
+    console.print(profile_table(profile))
     print(f"written: {path}")
 
 

@@ -105,6 +105,18 @@ class TestRun:
         assert_refused(done, "report.json: exists", "no journal", "--force")
         assert content(tmp_path) == before
 
+    @pytest.mark.parametrize("more", [[], ["--resume"]], ids=["anew", "resume"])
+    def test_a_summary_that_someone_wrote_is_refused_and_left_alone(
+        self, more: list[str], tmp_path: Path
+    ) -> None:
+        suite = write_suite(tmp_path)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "report.md").write_text("mine")
+        before = content(tmp_path)
+        done = benchbox("run", suite, "--out", "out", *more, cwd=tmp_path)
+        assert_refused(done, "report.md: exists", "--force")
+        assert content(tmp_path) == before
+
     def test_force_replaces_and_quiet_prints_nothing(self, finished: FinishedRun, tmp_path: Path) -> None:
         shutil.copytree(finished.out, tmp_path / "out")
         suite = write_suite(tmp_path, ONE_CASE, name="other")
@@ -244,7 +256,7 @@ class TestBadInput:
             ("run qiuck", "qiuck: no such file, and not one of the shipped suites (ci, quick, reference)"),
             ("run quick --resume --force --out out", "--resume and --force: choose one"),
             ("report nowhere.json", "nowhere.json: cannot be read: No such file or directory"),
-            ("report .", ".: cannot be read: Is a directory"),
+            ("report .", ".: not a regular file"),
             (
                 f"report --format pytest-benchmark {GOLDEN} {GOLDEN}",
                 "--format pytest-benchmark: got 2 reports",
@@ -302,6 +314,9 @@ class TestHardware:
         (written,) = (tmp_path / "config" / "benchbox" / "hw_profiles").iterdir()
         assert init.stdout.splitlines()[-1] == f"written: {written}"
         assert written.stem in benchbox("hw", "list", cwd=tmp_path, COLUMNS="200", **home).stdout
+
+        again = benchbox("hw", "init", "--device", "cpu", "--seconds", "60", cwd=tmp_path, **home)
+        assert_refused(again, f"{written}: exists already", "--overwrite")  # at once, without measuring
 
         suite = write_suite(tmp_path, ONE_CASE)
         done = benchbox("run", suite, "--out", tmp_path / "out", cwd=tmp_path, **home)

@@ -16,14 +16,15 @@ import pytest
 from msgspec.structs import replace
 
 from benchbox.errors import BadInputError
-from benchbox.measure import environment
+from benchbox.measure import environment, torch_facts
 from benchbox.measure.environment import choose_device, visible_device
 from benchbox.report.csvfile import render_csv
 from benchbox.report.files import read_report
+from benchbox.report.hints import report_hints
 from benchbox.schema import AttemptResult, DeviceFacts, Environment, TorchFacts
-from tests.factories import make_environment
+from tests.factories import make_environment, make_report
 from tests.nvml_stand_in import StandIn
-from tests.runs import journal_attempts, write_suite
+from tests.runs import benchbox, journal_attempts, write_suite
 
 FIRST = "5f0c9c1e-0000-4000-8000-00000000aaaa"
 SECOND = "5f0c9c1e-0000-4000-8000-00000000bbbb"
@@ -111,6 +112,133 @@ def test_the_worker_sees_the_chosen_device_alone(choice: str, facts: TorchFacts,
     assert visible_device(choose_device(choice, facts), facts) == visible
 
 
+HIDDEN = """
+import msgspec
+from benchbox.errors import BadInputError
+from benchbox.measure.environment import find_device
+from benchbox.measure.nvml import Nvml
+from benchbox.measure.torch_facts import TorchAnswer
+from benchbox.schema import TorchFacts
+answer = TorchAnswer(msgspec.json.decode(os.environ["FACTS"], type=TorchFacts), os.environ.get("PRINTED"))
+try:
+    print(json.dumps([find_device(os.environ["CHOICE"], answer, Nvml()), None]))
+except BadInputError as error:
+    print(json.dumps([None, str(error)]))
+"""
+GPU_BUILD = replace(NONE, cuda="13.0")
+CPU_BUILD = replace(NONE, cuda=None, torch="2.13.0+cpu")
+
+
+@pytest.mark.parametrize(
+    ("facts", "variables", "why"),
+    [
+        (CPU_BUILD, {}, "torch 2.13.0+cpu is built without CUDA"),
+        (GPU_BUILD, {}, "torch does not say why"),
+        (GPU_BUILD, {"PRINTED": "CUDA initialization: too old"}, "CUDA initialization: too old"),
+        (GPU_BUILD, {"CUDA_VISIBLE_DEVICES": "7"}, "CUDA_VISIBLE_DEVICES is '7', torch does not say why"),
+    ],
+)
+def test_a_gpu_that_torch_does_not_see_is_not_quietly_left_out(
+    nvml_stand_in: StandIn, facts: TorchFacts, variables: dict[str, str], why: str
+) -> None:
+    nvml_stand_in.set("0.name NVIDIA L4")
+    encoded = msgspec.json.encode(facts).decode()
+    _, told = nvml_stand_in.run(HIDDEN, FACTS=encoded, CHOICE="auto", **variables)
+    assert told == (
+        "--device auto: torch sees no GPU although the driver lists NVIDIA L4: "
+        f"{why}; --device cpu measures the CPU"
+    )
+
+
+@pytest.mark.parametrize(
+    ("choice", "devices", "variables"),
+    [
+        ("cpu", 1, {}),
+        ("auto", 0, {}),
+        ("auto", 1, {"CUDA_VISIBLE_DEVICES": ""}),  # hidden on purpose
+        ("auto", 1, {"CUDA_VISIBLE_DEVICES": "-1"}),
+    ],
+)
+def test_the_cpu_is_measured_where_that_is_meant(
+    nvml_stand_in: StandIn, choice: str, devices: int, variables: dict[str, str]
+) -> None:
+    nvml_stand_in.set(f"device_count {devices}")
+    facts = msgspec.json.encode(GPU_BUILD).decode()
+    assert nvml_stand_in.run(HIDDEN, FACTS=facts, CHOICE=choice, **variables) == [None, None]
+
+
+def test_a_run_and_a_probe_refuse_alike_and_write_nothing(nvml_stand_in: StandIn, tmp_path: Path) -> None:
+    nvml_stand_in.set("0.name NVIDIA L4")
+    suite = write_suite(tmp_path)
+    variables = nvml_stand_in.environment() | {"CUDA_VISIBLE_DEVICES": "99"}
+    for command in (("run", str(suite), "--out", "out"), ("hw", "init", "--out", "out")):
+        done = benchbox(*command, cwd=tmp_path, **variables)
+        (line,) = done.stderr.splitlines()
+        assert done.returncode == 2
+        assert "torch sees no GPU although the driver lists NVIDIA L4" in line
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("printed", "told"),
+    [
+        (None, None),
+        ("one\ntwo", "two"),
+        (
+            "/x/__init__.py:9: UserWarning: CUDA initialization: old\n  return _count() > 0",
+            "CUDA initialization: old",
+        ),
+    ],
+)
+def test_the_line_that_says_something_is_told(printed: str | None, told: str | None) -> None:
+    assert torch_facts._last_line(printed) == told
+
+
+SLICED = """
+import msgspec
+from benchbox.measure.environment import choose_device, describe_environment, name_slice, visible_device
+from benchbox.measure.nvml import Nvml
+from benchbox.schema import MeasureSettings, TorchFacts
+nvml = Nvml()
+facts = name_slice(msgspec.json.decode(os.environ["FACTS"], type=TorchFacts), nvml)
+chosen = choose_device("auto", facts)
+(device,) = describe_environment(facts, chosen, nvml, MeasureSettings(), {}).devices
+print(json.dumps([chosen.uuid, device.uuid, device.mig_enabled, visible_device(chosen, facts)]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuid"),
+    [
+        (MIG, MIG),
+        (f"{MIG},MIG-of-another", MIG),
+        ("MIG-that-the-driver-does-not-list", FIRST),
+        (f"GPU-{FIRST}", FIRST),
+    ],
+)
+def test_a_slice_is_watched_and_not_the_gpu_that_it_is_a_part_of(
+    nvml_stand_in: StandIn, visible: str, uuid: str
+) -> None:
+    nvml_stand_in.set(f"0.uuid GPU-{FIRST}", f"0.slice_uuids MIG-0,{MIG}")
+    facts = msgspec.json.encode(ONE).decode()  # torch gives the whole GPU's UUID
+    answer = nvml_stand_in.run(SLICED, FACTS=facts, CUDA_VISIBLE_DEVICES=visible)
+    assert answer == [uuid, uuid, True, None]
+
+
+def test_why_a_device_is_not_watched_reaches_the_reader(nvml_stand_in: StandIn) -> None:
+    facts = msgspec.json.encode(TWO).decode()
+    for driver, why in (
+        ("init_error 18", "the NVIDIA driver cannot be opened: "),
+        ("device_count 1", "the driver lists no device with the UUID"),
+    ):
+        nvml_stand_in.set(driver)
+        described = msgspec.convert(nvml_stand_in.run(ENVIRONMENT, FACTS=facts), Environment)
+        assert (described.telemetry_unavailable_reason or "").startswith(why)
+        report = replace(make_report(), environment=described)
+        assert any(why in hint for hint in report_hints(report))
+    assert not any("driver" in hint for hint in report_hints(make_report()))
+
+
 def test_facts_of_torch_come_first_and_the_drivers_fill_the_gaps() -> None:
     by_torch = DeviceFacts(index=0, name="torch's name", uuid=FIRST, memory_total_bytes=79 * GIB)
     by_driver = DeviceFacts(
@@ -151,7 +279,8 @@ def test_the_environment_names_the_chosen_device_with_what_torch_and_driver_know
         "1.max_clock_sm 2222",
     )
     facts = msgspec.json.encode(TWO).decode()
-    plain = nvml_stand_in.run(ENVIRONMENT, FACTS=facts, NCCL_DEBUG="WARN", SECRET_TOKEN="x")
+    telling = {"NCCL_DEBUG": "WARN", "DNNL_VERBOSE": "1", "TRITON_DEBUG": "0", "NVIDIA_TF32_OVERRIDE": "1"}
+    plain = nvml_stand_in.run(ENVIRONMENT, FACTS=facts, SECRET_TOKEN="x", **telling)
     described = msgspec.convert(plain, Environment)
     assert described.device == "cuda"
     (device,) = described.devices
@@ -160,7 +289,9 @@ def test_the_environment_names_the_chosen_device_with_what_torch_and_driver_know
     assert device.num_multiprocessors == 132
     assert described.driver is not None
     assert described.worker_variables["OMP_NUM_THREADS"] == "3"
-    assert described.worker_variables["NCCL_DEBUG"] == "WARN"
+    assert described.telemetry_unavailable_reason is None
+    telling["NVIDIA_TF32_OVERRIDE"] = "removed; was '1'"
+    assert {name: described.worker_variables.get(name) for name in telling} == telling
     assert "SECRET_TOKEN" not in described.worker_variables
 
 

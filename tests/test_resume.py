@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
@@ -41,7 +42,8 @@ class Interrupted:
         self.mark = uuid.uuid4().hex
         process = start_benchbox("run", self.suite, "--out", self.out, cwd=folder, **{MARK: self.mark})
         assert wait_until(lambda: len(journal_attempts(self.out)) >= after)
-        assert wait_until(lambda: list((self.out / "work").glob("*/case.json")))  # the next one has begun
+        # The next one has begun.
+        assert wait_until(lambda: list(self.out.glob(".benchbox-work-*/*/case.json")))
         process.send_signal(number)
         self.stdout, self.stderr = process.communicate(timeout=60)
         self.code = process.returncode
@@ -60,7 +62,7 @@ def assert_completed_without_repeating(out: Path, before: list[AttemptResult]) -
     assert [case.outcome for case in report.cases] == ["ok", "ok"]
     started_at = [attempt.started_at for case in report.cases for attempt in case.attempts]
     assert sorted(started_at) == sorted(attempt.started_at for attempt in after)
-    assert not (out / "work").exists()
+    assert not list(out.glob(".benchbox-work-*"))
 
 
 def test_a_killed_run_is_resumed_without_repeating_anything(tmp_path: Path) -> None:
@@ -150,6 +152,40 @@ def test_a_run_of_something_else_is_not_resumed_but_named(
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_another_suite_is_refused_before_torch_is_imported(finished: FinishedRun, tmp_path: Path) -> None:
+    shutil.copytree(finished.out, tmp_path / "out")
+    change_the_suite(tmp_path)
+    (tmp_path / "torch.py").write_text("raise OSError('imported')")
+    done = benchbox("run", "tiny.toml", "--out", "out", "--resume", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert "`suite.measure.max_seconds` was 0.3 and is now 7.5" in done.stderr
+
+
+def test_what_is_not_the_runs_own_stays_in_its_folder(finished: FinishedRun, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished.out, out)
+    for name in ("work", ".benchbox-work-left"):
+        (out / name).mkdir()
+        (out / name / "thesis.txt").write_text("mine")
+    done = benchbox("run", finished.suite, "--out", out, "--resume", cwd=finished.folder)
+    assert done.returncode == 0, done.stderr
+    assert (out / "work" / "thesis.txt").read_text() == "mine"
+    assert not list(out.glob(".benchbox-work-*"))  # which only a killed run leaves
+
+
+def test_a_forced_run_that_is_killed_leaves_no_report_of_the_run_before(
+    finished: FinishedRun, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished.out, out)
+    suite = write_suite(tmp_path, max_seconds=30, ci_target_pct=1e-9)
+    process = start_benchbox("run", suite, "--out", out, "--force", cwd=tmp_path)
+    assert wait_until(lambda: list(out.glob(".benchbox-work-*/*/progress.json")))
+    process.kill()
+    process.communicate(timeout=60)
+    assert not (out / "report.json").exists()
+    assert not (out / "report.md").exists()
+
+
 def test_a_second_run_in_the_same_folder_is_refused(finished: FinishedRun) -> None:
     before = (finished.out / "journal.jsonl").read_bytes()
     first = Journal(finished.out / "journal.jsonl")
@@ -164,7 +200,7 @@ def test_a_second_run_in_the_same_folder_is_refused(finished: FinishedRun) -> No
 def test_impatience_does_not_cost_the_report(tmp_path: Path) -> None:
     suite = write_suite(tmp_path, repetitions=1, max_seconds=30, ci_target_pct=1e-9)
     process = start_benchbox("run", suite, "--out", "out", cwd=tmp_path)
-    assert wait_until(lambda: list((tmp_path / "out").glob("work/*/progress.json")))
+    assert wait_until(lambda: list((tmp_path / "out").glob(".benchbox-work-*/*/progress.json")))
     for _ in range(10):
         process.send_signal(signal.SIGINT)
         time.sleep(0.03)

@@ -28,9 +28,3 @@ def detect_devices() -> tuple[list[Detected], str | None]:
         return devices, nvml.unavailable_reason
     finally:
         nvml.close()
-
-
-def default_device() -> str:
-    """``cuda:0`` where the driver knows a GPU, else ``cpu``."""
-    devices, _ = detect_devices()
-    return "cuda:0" if len(devices) > 1 else "cpu"

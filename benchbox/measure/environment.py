@@ -10,29 +10,31 @@ import msgspec
 import benchbox
 from benchbox.errors import BadInputError
 from benchbox.measure.host_facts import host_facts
+from benchbox.measure.launch import REMOVED_VARIABLES
 from benchbox.measure.nvml import Nvml
+from benchbox.measure.torch_facts import TorchAnswer
 from benchbox.schema import DeviceFacts, Environment, MeasureSettings, TorchFacts
 
 # Variables that change what torch and its libraries do; those that are set are recorded.
 _TELLING_PREFIXES = (
+    "ATEN_",
     "CUDA_",
     "CUDNN_",
     "CUBLAS_",
+    "DNNL_",
+    "GOMP_",
     "KMP_",
     "MALLOC_",
     "MKL_",
     "NCCL_",
     "OMP_",
     "ONEDNN_",
+    "OPENBLAS_",
+    "PYTORCH_",
     "TORCH",
+    "TRITON_",
 )
-_TELLING_NAMES = (
-    "LD_PRELOAD",
-    "NVIDIA_TF32_OVERRIDE",
-    "PYTORCH_CUDA_ALLOC_CONF",
-    "PYTORCH_ALLOC_CONF",
-    "GLIBC_TUNABLES",
-)
+_TELLING_NAMES = ("LD_PRELOAD", "GLIBC_TUNABLES", *REMOVED_VARIABLES)
 
 
 def choose_device(choice: str, facts: TorchFacts) -> DeviceFacts | None:
@@ -52,6 +54,43 @@ def choose_device(choice: str, facts: TorchFacts) -> DeviceFacts | None:
             return device
     there = ["cpu", *(f"cuda:{device.index} ({_described(device)})" for device in facts.devices)]
     raise BadInputError(f"--device: {choice!r} is not on this machine; torch sees {', '.join(there)}")
+
+
+def find_device(choice: str, answer: TorchAnswer, nvml: Nvml) -> DeviceFacts | None:
+    """As :func:`choose_device`, but ``auto`` does not quietly mean the CPU of a machine that has a GPU.
+
+    Raises:
+        BadInputError: there is no such device, or ``auto`` and the driver lists a GPU that torch does not see
+            and that ``CUDA_VISIBLE_DEVICES`` does not hide on purpose.
+    """
+    chosen = choose_device(choice, answer.facts)
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if choice == "auto" and chosen is None and nvml.devices and not hidden:
+        raise BadInputError(
+            f"--device auto: torch sees no GPU although the driver lists {nvml.devices[0].facts().name}: "
+            f"{_why_no_gpu(answer)}; --device cpu measures the CPU"
+        )
+    return chosen
+
+
+def _why_no_gpu(answer: TorchAnswer) -> str:
+    if answer.facts.cuda is None:
+        return f"torch {answer.facts.torch} is built without CUDA"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = [] if visible is None else [f"CUDA_VISIBLE_DEVICES is {visible!r}"]
+    return ", ".join([*found, answer.printed or "torch does not say why"])
+
+
+def name_slice(facts: TorchFacts, nvml: Nvml) -> TorchFacts:
+    """``facts`` with the UUID of the MIG slice that ``CUDA_VISIBLE_DEVICES`` names.
+
+    Of the lone device that is visible then, torch may give the UUID of the GPU that the slice is a part of;
+    the slice has to be sampled, and not the whole. CUDA shows the first slice that is named, and no other.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    if len(facts.devices) != 1 or not named.startswith("MIG-") or nvml.find(named) is None:
+        return facts
+    return msgspec.structs.replace(facts, devices=(msgspec.structs.replace(facts.devices[0], uuid=named),))
 
 
 def visible_device(device: DeviceFacts | None, facts: TorchFacts) -> str | None:
@@ -96,11 +135,16 @@ def describe_environment(
         devices=devices,
         host_allocator=settings.host_allocator,
         worker_variables={
-            name: value
+            name: f"removed; was {value!r}" if name in REMOVED_VARIABLES else value
             for name, value in sorted({**os.environ, **variables}.items())
             if name.startswith(_TELLING_PREFIXES) or name in _TELLING_NAMES
         },
+        telemetry_unavailable_reason=None if device is None or found is not None else _why_unwatched(nvml),
     )
+
+
+def _why_unwatched(nvml: Nvml) -> str:
+    return nvml.unavailable_reason or "the driver lists no device with the UUID that torch gives"
 
 
 def _merged(by_torch: DeviceFacts, by_driver: DeviceFacts | None) -> DeviceFacts:

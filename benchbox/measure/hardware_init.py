@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import re
 import subprocess
 import sys
@@ -13,14 +12,35 @@ from pathlib import Path
 import msgspec
 
 from benchbox.errors import BenchboxError, WouldOverwriteError
-from benchbox.measure.launch import tuned_allocator
+from benchbox.measure.environment import find_device
+from benchbox.measure.launch import WorkerServer, inherited_variables, tuned_allocator
+from benchbox.measure.nvml import Nvml
+from benchbox.measure.torch_facts import ask_torch
 from benchbox.plan.hardware import profile_to_toml
 from benchbox.plan.tomlfile import printable
-from benchbox.schema import HardwareProfile, HostFacts, ProbeResult
+from benchbox.schema import DeviceFacts, HardwareProfile, HostFacts, ProbeResult
 
 BASE_TIMEOUT_S = 600.0  # importing torch from a cold network disk, and a slow device's shortest runs
 MAX_PROBES = 10
 MAX_REASON_CHARACTERS = 300
+
+
+def device_to_probe(choice: str) -> DeviceFacts | None:
+    """The device that ``auto``, ``cpu`` or ``cuda:N`` means here, as a run takes it; ``None`` for the CPU.
+
+    Raises:
+        BadInputError: there is no such device.
+        WorkerStartError: torch, which is asked for any device but the CPU, cannot be started.
+    """
+    if choice == "cpu":
+        return None
+    nvml = Nvml()
+    try:
+        with WorkerServer({}) as server:
+            answer = ask_torch(server, cudnn_benchmark=False)
+        return find_device(choice, answer, nvml)
+    finally:
+        nvml.close()
 
 
 def run_probe(device: str, host: HostFacts, seconds_per_probe: float = 2.0) -> ProbeResult:
@@ -36,7 +56,7 @@ def run_probe(device: str, host: HostFacts, seconds_per_probe: float = 2.0) -> P
         if device == "cpu":
             command += ["--threads", str(host.num_usable_processors)]
         # As the worker of a run has it, so that a CPU's figures are the ceiling of that worker.
-        variables = {**os.environ, **tuned_allocator()}
+        variables = inherited_variables() | tuned_allocator()
         timeout_s = BASE_TIMEOUT_S + 2 * MAX_PROBES * seconds_per_probe
         try:
             done = subprocess.run(
@@ -61,6 +81,22 @@ def run_probe(device: str, host: HostFacts, seconds_per_probe: float = 2.0) -> P
             raise BenchboxError(f"probing {device}: its result cannot be read: {error}") from None
 
 
+def profile_name(device_name: str | None, host: HostFacts) -> str:
+    """What the profile of a GPU with this name is called; of the CPU where there is no such name.
+
+    Raises:
+        BenchboxError: the device has no name to match it by.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", _printed_name(device_name, host).lower()).strip("-")
+    if not slug:
+        raise BenchboxError("this device has no name that a profile could be matched by")
+    return f"{slug}-{host.num_usable_processors}-processors" if device_name is None else slug
+
+
+def _printed_name(device_name: str | None, host: HostFacts) -> str:
+    return printable(device_name if device_name is not None else host.cpu_model).strip()
+
+
 def profile_from_probe(result: ProbeResult, host: HostFacts, measured_on: datetime.date) -> HardwareProfile:
     """A profile of what was measured; the vendor's peaks stay unknown, so there is no MFU against them.
 
@@ -68,14 +104,12 @@ def profile_from_probe(result: ProbeResult, host: HostFacts, measured_on: dateti
         BenchboxError: the device has no name to match it by.
     """
     is_cpu = result.device_name is None
-    device_name = printable(result.device_name if result.device_name is not None else host.cpu_model).strip()
-    slug = re.sub(r"[^a-z0-9]+", "-", device_name.lower()).strip("-")
-    if not slug:
-        raise BenchboxError("this device has no name that a profile could be matched by")
+    device_name = _printed_name(result.device_name, host)
+    name = profile_name(result.device_name, host)
     source = f"measured by benchbox hw init on {measured_on.isoformat()}, torch {result.torch}"
     if is_cpu:
         return HardwareProfile(
-            name=f"{slug}-{host.num_usable_processors}-processors",
+            name=name,
             kind="cpu",
             vendor=next((vendor for vendor in ("Intel", "AMD") if vendor in device_name), "unknown"),
             match_names=(device_name,),
@@ -87,7 +121,7 @@ def profile_from_probe(result: ProbeResult, host: HostFacts, measured_on: dateti
         )
     total = result.memory_total_bytes
     return HardwareProfile(
-        name=slug,
+        name=name,
         kind="gpu",
         vendor="AMD" if (result.compute_capability or "").startswith("gfx") else "NVIDIA",
         match_names=(device_name,),
@@ -101,6 +135,18 @@ def profile_from_probe(result: ProbeResult, host: HostFacts, measured_on: dateti
     )
 
 
+def profile_path(name: str, folder: Path, overwrite: bool = False) -> Path:
+    """Where the profile with this name goes.
+
+    Raises:
+        WouldOverwriteError: the file exists and ``overwrite`` is false.
+    """
+    path = folder / f"{name}.toml"
+    if path.exists() and not overwrite:
+        raise WouldOverwriteError(f"{path}: exists already; say --overwrite to measure it anew")
+    return path
+
+
 def write_profile(profile: HardwareProfile, folder: Path, overwrite: bool = False) -> Path:
     """Write ``profile`` to ``folder``/NAME.toml, by rename; the path written.
 
@@ -108,9 +154,7 @@ def write_profile(profile: HardwareProfile, folder: Path, overwrite: bool = Fals
         WouldOverwriteError: the file exists and ``overwrite`` is false.
         BenchboxError: the folder cannot be written to.
     """
-    path = folder / f"{profile.name}.toml"
-    if path.exists() and not overwrite:
-        raise WouldOverwriteError(f"{path}: exists already; say --overwrite to measure it anew")
+    path = profile_path(profile.name, folder, overwrite)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".part")

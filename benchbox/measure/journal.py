@@ -99,20 +99,28 @@ def _take(line: JournalLine, finished: Finished) -> str | None:
     return None
 
 
-def check_same_run(header: JournalHeader, suite: Suite, environment: Environment, path: Path) -> None:
-    """Refuse to go on with a journal of another suite or environment, naming what differs.
+def check_same_suite(header: JournalHeader, suite: Suite, path: Path) -> None:
+    """Refuse to go on with a journal of another suite, naming what differs.
 
     Raises:
         ResumeError: with up to three differing fields.
     """
     if header.schema_version != SCHEMA_VERSION:
         raise ResumeError(f"{path}: written with schema {header.schema_version}, not {SCHEMA_VERSION}")
-    differences = [
-        *_differences("suite", _suite_by_id(header.suite), _suite_by_id(suite)),
-        *_differences(
-            "environment", msgspec.to_builtins(header.environment), msgspec.to_builtins(environment)
-        ),
-    ]
+    _refuse_differences(_differences("suite", _suite_by_id(header.suite), _suite_by_id(suite)), path)
+
+
+def check_same_environment(header: JournalHeader, environment: Environment, path: Path) -> None:
+    """Refuse to go on with a journal of another environment, naming what differs.
+
+    Raises:
+        ResumeError: with up to three differing fields.
+    """
+    old, new = msgspec.to_builtins(header.environment), msgspec.to_builtins(environment)
+    _refuse_differences(_differences("environment", old, new), path)
+
+
+def _refuse_differences(differences: list[str], path: Path) -> None:
     if differences:
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise ResumeError(

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
-from benchbox.errors import BadInputError, WorkerStartError, WouldOverwriteError
+from benchbox.errors import BadInputError
 from benchbox.measure.attempt import Tick, watch_attempt
 from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case
-from benchbox.measure.environment import choose_device, describe_environment, visible_device
+from benchbox.measure.environment import (
+    describe_environment,
+    find_device,
+    name_slice,
+    visible_device,
+)
+from benchbox.measure.folder import JOURNAL_NAME, make_work_dir, refuse_to_overwrite, remove_reports
 from benchbox.measure.host_facts import host_facts
-from benchbox.measure.journal import Finished, Journal, check_same_run, read_journal
-from benchbox.measure.launch import START_TIMEOUT_S, WorkerServer, stderr_tail, worker_variables
+from benchbox.measure.journal import (
+    Finished,
+    Journal,
+    check_same_environment,
+    check_same_suite,
+    read_journal,
+)
+from benchbox.measure.launch import WorkerServer, worker_variables
 from benchbox.measure.nvml import Nvml
-from benchbox.measure.order import rounds
+from benchbox.measure.order import Settled, rounds
 from benchbox.measure.sampler import Sampler
+from benchbox.measure.torch_facts import ask_torch
 from benchbox.plan.hardware import load_profiles, match_profile
 from benchbox.schema import (
     SCHEMA_VERSION,
@@ -32,7 +44,6 @@ from benchbox.schema import (
     MeasureSettings,
     Suite,
     TelemetryCost,
-    TorchFacts,
     WorkerTask,
 )
 
@@ -71,19 +82,23 @@ class SuiteRun:
         self._device_choice = device
         self._resume = resume
         self._force = force
-        self._work_dir = self.out_dir / "work"
+        self._settled = Settled(suite)
+        self._journal: Journal | None = None
         self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> SuiteRun:
         with contextlib.ExitStack() as closing:
-            self._refuse_to_overwrite()
+            refuse_to_overwrite(self.out_dir, resume=self._resume, force=self._force)
+            closing.callback(self._close_journal)
+            finished = self._read_finished()
             self._nvml = Nvml()
             closing.callback(self._nvml.close)
             variables = worker_variables(self.suite.measure, _default_num_threads(), None)
             self._server: WorkerServer | None = WorkerServer(variables)
             closing.callback(self._close_server)
-            facts = _ask_torch(self._server, self.suite.measure)
-            chosen = choose_device(self._device_choice, facts)
+            answer = ask_torch(self._server, cudnn_benchmark=self.suite.measure.cudnn_benchmark)
+            answer = answer._replace(facts=name_slice(answer.facts, self._nvml))
+            facts, chosen = answer.facts, find_device(self._device_choice, answer, self._nvml)
             self._device = "cpu" if chosen is None else "cuda:0"
             self._uuids = () if chosen is None or chosen.uuid is None else (chosen.uuid,)
             visible = visible_device(chosen, facts)
@@ -93,8 +108,7 @@ class SuiteRun:
             self.environment = describe_environment(
                 facts, chosen, self._nvml, self.suite.measure, self._variables
             )
-            self._open_journal()
-            closing.callback(self._journal.close)
+            self._open_folder(finished)
             closing.callback(shutil.rmtree, self._work_dir, ignore_errors=True)
             closing.callback(self._close_server)  # first of all, so that no worker writes there any more
             self._closing = closing.pop_all()
@@ -114,18 +128,18 @@ class SuiteRun:
         num_total = sum(map(len, order))
         for repetition, cases in enumerate(order):
             for case in cases:
-                if self._is_settled(case, repetition):
+                if (case.case_id, repetition) in self._settled:
                     continue
-                num_skipped = sum(self._is_settled(c, r) for r, cs in enumerate(order) for c in cs)
-                yield Started(case, repetition, num_skipped, num_total)
+                yield Started(case, repetition, len(self._settled), num_total)
                 task = self._task(case, self.suite.measure, repetition, extra_passes=repetition == 0)
                 with contextlib.closing(
                     watch_attempt(self._running_server(), task, self._sampler())
                 ) as watched:
                     for event in watched:
                         if isinstance(event, AttemptResult):
-                            self._journal.append(JournalLine(attempt=event))
+                            self._append(JournalLine(attempt=event))
                             self.attempts.append(event)
+                            self._settled.add(event)
                         yield event
             self._close_server()
 
@@ -146,7 +160,7 @@ class SuiteRun:
         task = self._task(case, cost_settings(self.suite.measure), 0, extra_passes=False)
         self.telemetry_cost = cost_of_watching(self._running_server(), task, sampler, step_s)
         if self.telemetry_cost is not None:
-            self._journal.append(JournalLine(telemetry_cost=self.telemetry_cost))
+            self._append(JournalLine(telemetry_cost=self.telemetry_cost))
 
     def hardware_profile(self) -> HardwareProfile | None:
         """The profile of the device that this run trains on, or ``None``: never another device's."""
@@ -160,13 +174,7 @@ class SuiteRun:
 
     def is_complete(self) -> bool:
         """Whether no attempt is left to run."""
-        return all(self._is_settled(c, r) for r, cases in enumerate(rounds(self.suite)) for c in cases)
-
-    def _is_settled(self, case: Case, repetition: int) -> bool:
-        return any(
-            a.case_id == case.case_id and (a.attempt == repetition or a.outcome != "ok")
-            for a in self.attempts
-        )
+        return self._settled.is_all()
 
     def _task(
         self, case: Case, settings: MeasureSettings, repetition: int, *, extra_passes: bool
@@ -199,63 +207,52 @@ class SuiteRun:
             self._server.close()
             self._server = None
 
-    def _refuse_to_overwrite(self) -> None:
-        journal, report = self.out_dir / "journal.jsonl", self.out_dir / "report.json"
-        if self.out_dir.exists() and not self.out_dir.is_dir():
-            raise BadInputError(f"--out: {self.out_dir}: is a file, not a folder")
-        if self._force:
-            return
-        if self._resume:
-            if report.exists() and not journal.exists():
-                raise WouldOverwriteError(
-                    f"{report}: exists, but no journal beside it to go on with; start anew with --force, "
-                    "or choose another --out"
-                )
-            return
-        for path in (journal, report):
-            if path.exists():
-                raise WouldOverwriteError(
-                    f"{path}: exists; go on with --resume, start anew with --force, or choose another --out"
-                )
+    def _read_finished(self) -> Finished:
+        """What there is to go on with; its journal is locked from here on."""
+        path = self.out_dir / JOURNAL_NAME
+        if not self._resume or not path.exists():
+            return Finished()
+        self._journal = _opened(path)
+        finished = read_journal(path)
+        if finished.header is not None:
+            check_same_suite(finished.header, self.suite, path)
+        return finished
 
-    def _open_journal(self) -> None:
-        path = self.out_dir / "journal.jsonl"
-        try:
-            self.out_dir.mkdir(parents=True, exist_ok=True)
-            self._journal = Journal(path)
-        except OSError as error:
-            raise BadInputError(f"--out: {self.out_dir}: {error.strerror or error}") from None
-        try:
-            finished = read_journal(path) if self._resume else Finished()
-            if finished.header is not None:
-                check_same_run(finished.header, self.suite, self.environment, path)
-                self.attempts, self.telemetry_cost = finished.attempts, finished.telemetry_cost
-            else:
-                self._journal.start_anew(
-                    JournalHeader(
-                        schema_version=SCHEMA_VERSION, suite=self.suite, environment=self.environment
-                    )
-                )
-            shutil.rmtree(self._work_dir, ignore_errors=True)
-            self._work_dir.mkdir()
-        except BaseException:
+    def _open_folder(self, finished: Finished) -> None:
+        """Open the journal, if it is not open yet, and go on with it or start it anew."""
+        path = self.out_dir / JOURNAL_NAME
+        if self._journal is None:
+            self._journal = _opened(path)
+        if finished.header is None:
+            remove_reports(self.out_dir)
+            self._journal.start_anew(
+                JournalHeader(schema_version=SCHEMA_VERSION, suite=self.suite, environment=self.environment)
+            )
+        else:
+            check_same_environment(finished.header, self.environment, path)
+            self.attempts, self.telemetry_cost = finished.attempts, finished.telemetry_cost
+            for attempt in self.attempts:
+                self._settled.add(attempt)
+        self._work_dir = make_work_dir(self.out_dir)
+
+    def _append(self, line: JournalLine) -> None:
+        assert self._journal is not None
+        self._journal.append(line)
+
+    def _close_journal(self) -> None:
+        if self._journal is not None:
             self._journal.close()
-            raise
+
+
+def _opened(path: Path) -> Journal:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Journal(path)
+    except OSError as error:
+        raise BadInputError(f"--out: {path.parent}: {error.strerror or error}") from None
 
 
 def _default_num_threads() -> int:
     """One arithmetic thread for each physical core that this process may use."""
     host = host_facts()
     return min(host.num_physical_cores or host.num_usable_processors, host.num_usable_processors)
-
-
-def _ask_torch(server: WorkerServer, settings: MeasureSettings) -> TorchFacts:
-    """What the worker's torch says of itself, asked in a fork because the question may open CUDA."""
-    with tempfile.TemporaryDirectory() as folder:
-        answer, stderr = Path(folder, "facts.json"), Path(folder, "stderr.txt")
-        server.start(facts=str(answer), stderr=str(stderr), cudnn_benchmark=settings.cudnn_benchmark)
-        status = server.wait(START_TIMEOUT_S)
-        if status != 0 or not answer.is_file():
-            lines = (stderr_tail(stderr) or "nothing was printed").splitlines()
-            raise WorkerStartError(f"torch could not describe this machine (status {status}): {lines[-1]}")
-        return msgspec.json.decode(answer.read_bytes(), type=TorchFacts)

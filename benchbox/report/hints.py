@@ -45,6 +45,9 @@ def report_hints(report: Report) -> tuple[str, ...]:
             f"No hardware profile matches {clean(device_name(report.environment), 80)}, so MFU is unknown: "
             "`benchbox hw init` measures this device and writes one."
         )
+    unwatched = report.environment.telemetry_unavailable_reason
+    if unwatched is not None:
+        hints.append(f"The device's power, clocks and use are unknown: {clean(unwatched)}.")
     return tuple(hints)
 
 

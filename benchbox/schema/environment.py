@@ -77,4 +77,7 @@ class Environment(Record, frozen=True, kw_only=True):
     """The devices that this run trained on, NVML's facts and torch's together; empty on a CPU."""
     host_allocator: HostAllocator
     worker_variables: dict[str, str]
-    """Environment variables that change what a worker does, as the launcher set or found them."""
+    """Environment variables that change what a worker does, as the launcher set or found them. One that it
+    took away says so, with the value that it had."""
+    telemetry_unavailable_reason: str | None = None
+    """Why the driver could not be asked about the device; ``None`` where it could, and on a CPU."""

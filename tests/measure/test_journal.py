@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from benchbox.errors import BadInputError, ResumeError
-from benchbox.measure.journal import Journal, check_same_run, read_journal
+from benchbox.measure.journal import Journal, check_same_environment, check_same_suite, read_journal
 from benchbox.schema import (
     SCHEMA_VERSION,
     AttemptResult,
@@ -219,8 +219,12 @@ def changed_environment(part: str, **changes: Any) -> tuple[Suite, Environment]:
 def test_another_suite_or_environment_is_refused_by_the_field_that_differs(
     path: Path, now: tuple[Suite, Environment], told: str
 ) -> None:
+    def check() -> None:
+        check_same_suite(HEADER, now[0], path)
+        check_same_environment(HEADER, now[1], path)
+
     with pytest.raises(ResumeError) as raised:
-        check_same_run(HEADER, *now, path)
+        check()
     assert str(raised.value).startswith(f"{path}: cannot resume, ")
     assert told in str(raised.value)
     assert "--force" in str(raised.value)
@@ -229,16 +233,16 @@ def test_another_suite_or_environment_is_refused_by_the_field_that_differs(
 def test_many_differences_are_counted_and_not_all_listed(path: Path) -> None:
     other = replace(SUITE, name="a", order_seed=9, measure=replace(SUITE.measure, repetitions=1))
     with pytest.raises(ResumeError, match="and 1 more"):
-        check_same_run(HEADER, replace(other, cases=CASES[:1]), HEADER.environment, path)
+        check_same_suite(HEADER, replace(other, cases=CASES[:1]), path)
 
 
 def test_the_order_of_cases_in_the_file_is_no_difference(path: Path) -> None:
-    check_same_run(HEADER, replace(SUITE, cases=CASES[::-1]), HEADER.environment, path)
+    check_same_suite(HEADER, replace(SUITE, cases=CASES[::-1]), path)
 
 
 def test_a_journal_of_another_schema_is_refused(path: Path) -> None:
     with pytest.raises(ResumeError, match=f"written with schema 7, not {SCHEMA_VERSION}"):
-        check_same_run(replace(HEADER, schema_version=7), SUITE, HEADER.environment, path)
+        check_same_suite(replace(HEADER, schema_version=7), SUITE, path)
 
 
 def test_two_runs_in_one_folder_are_refused_and_the_first_is_not_touched(path: Path) -> None:
