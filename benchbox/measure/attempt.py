@@ -80,6 +80,8 @@ def watch_attempt(
     outcome, reason = _judge(task, rank, status, killed_at is not None, _oom_kills() > oom_kills)
     windows = rank.windows if rank is not None else ()
     devices, host = sampler.telemetry(windows) if sampler is not None else ((), None)
+    if outcome == "ok" and sampler is not None and sampler.failure is not None:
+        reason = f"telemetry is not whole: {sampler.failure}"
     yield AttemptResult(
         case_id=task.case.case_id,
         attempt=task.attempt,

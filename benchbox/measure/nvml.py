@@ -16,6 +16,7 @@ once. Processes of other containers may be hidden altogether: a count of 0 means
 
 from __future__ import annotations
 
+import threading
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
@@ -56,6 +57,7 @@ class Nvml:
         self.unavailable_reason: str | None = None
         """Why there is no driver to ask; ``None`` when it answered, whether it has devices or not."""
         self._pynvml: ModuleType | None = None
+        self._left_to: threading.Thread | None = None
         try:
             import pynvml
         except ImportError as error:
@@ -71,16 +73,30 @@ class Nvml:
         self.devices = tuple(_list_devices(pynvml))
 
     def find(self, uuid: str) -> NvmlDevice | None:
-        """The device with this UUID, with or without ``GPU-`` or ``MIG-`` before it, in any case.
+        """The device with this UUID, with or without ``GPU-`` or ``MIG-`` before it, in any case; ``None``
+        where there is none or the driver is stuck.
 
         Numbers would not do: NVML counts all devices in bus order and ignores ``CUDA_VISIBLE_DEVICES``.
         """
+        if self.is_stuck():
+            return None
         wanted = _bare_uuid(uuid)
         return next((d for d in self.devices if d.uuid is not None and _bare_uuid(d.uuid) == wanted), None)
 
+    def leave_to(self, thread: threading.Thread) -> None:
+        """Leave the driver alone for as long as ``thread``, which does not come back from it, is alive."""
+        self._left_to = thread
+
+    def is_stuck(self) -> bool:
+        """Whether the driver is left to a thread that still has not come back from it."""
+        return self._left_to is not None and self._left_to.is_alive()
+
     def close(self) -> None:
-        """Give the driver back; devices must not be asked afterwards. A second call does nothing."""
-        if self._pynvml is None:
+        """Give the driver back; devices must not be asked afterwards. A second call does nothing.
+
+        A driver that is stuck is kept: taking it from under a thread that is in it may end this process.
+        """
+        if self._pynvml is None or self.is_stuck():
             return
         for device in self.devices:
             device.close()
@@ -109,8 +125,8 @@ class NvmlDevice:
     def facts(self) -> DeviceFacts:
         """What the device is; a fact that the driver does not tell is ``None``.
 
-        The PCIe generation is the best that card and slot reach together: the current one drops when idle.
-        NVML knows the number of multiprocessors of a MIG slice only.
+        PCIe generation and width are the best that card and slot reach together: the current ones drop when
+        idle. NVML knows the number of multiprocessors of a MIG slice only.
         """
         nvml, ask, handle = self._pynvml, self._ask, self._handle
         memory = self._memory()
@@ -136,7 +152,7 @@ class NvmlDevice:
             ecc_enabled=None if ecc is None else bool(ecc[0]),
             persistence_mode=None if persistence is None else bool(persistence),
             pcie_gen=known_32(ask("pcie gen", nvml.nvmlDeviceGetMaxPcieLinkGeneration, handle)),
-            pcie_width=known_32(ask("pcie width", nvml.nvmlDeviceGetCurrPcieLinkWidth, handle)),
+            pcie_width=known_32(ask("pcie width", nvml.nvmlDeviceGetMaxPcieLinkWidth, handle)),
         )
 
     def sample(
@@ -159,7 +175,7 @@ class NvmlDevice:
             memory_used_bytes=None if memory is None else known_64(memory.used),
             utilization_gpu_pct=None if utilization is None else known_32(utilization.gpu),
             utilization_memory_pct=None if utilization is None else known_32(utilization.memory),
-            power_w=scaled(known_32(ask("power", nvml.nvmlDeviceGetPowerUsage, handle)), 1e-3),
+            power_w=scaled(known_32(self._power_mw()), 1e-3),
             energy_j=scaled(known_64(ask("energy", nvml.nvmlDeviceGetTotalEnergyConsumption, handle)), 1e-3),
             temperature_c=known_32(temperature),
             clock_sm_mhz=known_32(ask("sm", nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM)),
@@ -185,6 +201,20 @@ class NvmlDevice:
         nvml, handle = self._pynvml, self._handle
         now = self._ask("memory v2", nvml.nvmlDeviceGetMemoryInfo, handle, nvml.nvmlMemory_v2)
         return now if now is not None else self._ask("memory", nvml.nvmlDeviceGetMemoryInfo, handle)
+
+    def _power_mw(self) -> int | None:
+        """Power at this moment; where it is not known so, NVML's own, from Ampere on a mean over a second."""
+        power: int | None = self._ask("power now", self._instant_power_mw)
+        if power is None:
+            power = self._ask("power", self._pynvml.nvmlDeviceGetPowerUsage, self._handle)
+        return power
+
+    def _instant_power_mw(self) -> int:
+        nvml = self._pynvml
+        (field,) = nvml.nvmlDeviceGetFieldValues(self._handle, [nvml.NVML_FI_DEV_POWER_INSTANT])
+        if field.nvmlReturn != nvml.NVML_SUCCESS:
+            raise nvml.NVMLError(field.nvmlReturn)
+        return int(field.value.uiVal)
 
     def _throttle_reasons(self) -> int | None:
         nvml, handle = self._pynvml, self._handle

@@ -64,9 +64,15 @@ class Sampler:
         hz: samples a second; 0 takes none.
         devices: UUIDs of the devices to watch; one that the driver does not know is left out.
         nvml: the open driver, or ``None`` for none. It must stay open until :meth:`stop`.
+
+    A failure that is no missing reading ends the samples, never the measurement; ``failure`` then says why.
     """
 
     def __init__(self, hz: float, devices: Sequence[str], nvml: Nvml | None) -> None:
+        self.failure: str | None = None
+        self._nvml = nvml
+        if nvml is not None and nvml.is_stuck():
+            self.failure = "the driver has not answered since an earlier attempt"
         self._period_ns = round(1e9 / hz) if hz > 0 else None
         found = [] if nvml is None else [nvml.find(uuid) for uuid in devices]
         self._devices: tuple[NvmlDevice, ...] = tuple(device for device in found if device is not None)
@@ -105,7 +111,8 @@ class Sampler:
         self._toggle(True)
 
     def stop(self) -> None:
-        """End sampling. A driver that does not answer holds this up for five seconds at most."""
+        """End sampling. A driver that does not answer holds this up for five seconds at most, and is then
+        left to the thread that waits for it, with what they share."""
         if self._thread is None or self._is_stopping:
             return
         self._toggle(False)
@@ -113,6 +120,10 @@ class Sampler:
         self._wake.release()
         self._on.set()  # for a thread that is paused
         self._thread.join(_JOIN_S)
+        if self._thread.is_alive():
+            self.failure = f"a reading had not ended after {_JOIN_S:g} s"
+            if self._nvml is not None:
+                self._nvml.leave_to(self._thread)
 
     @property
     def toggles(self) -> tuple[Toggle, ...]:
@@ -176,6 +187,14 @@ class Sampler:
 
     def _run(self, worker_pid: int, period_ns: int) -> None:
         host = HostWatch(worker_pid)
+        try:
+            self._sample_until_stopped(host, period_ns)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the attempt goes on without samples
+            self.failure = f"{type(error).__name__}: {error}"
+        finally:
+            host.close()
+
+    def _sample_until_stopped(self, host: HostWatch, period_ns: int) -> None:
         next_at_ns = time.monotonic_ns()
         while not self._is_stopping:
             if not self._on.is_set():
@@ -187,7 +206,6 @@ class Sampler:
             num_periods = max((now_ns - next_at_ns) // period_ns + 1, 1)
             next_at_ns += num_periods * period_ns
             self._wake.acquire(timeout=(next_at_ns - now_ns) / 1e9)
-        host.close()
 
     def _sample(self, host: HostWatch) -> None:
         now_ns = time.monotonic_ns()

@@ -17,7 +17,9 @@ import pytest
 from benchbox.errors import WorkerStartError
 from benchbox.measure import attempt
 from benchbox.measure.attempt import watch_attempt
+from benchbox.measure.host import HostWatch
 from benchbox.measure.launch import WorkerServer, stderr_tail, tuned_allocator, worker_variables
+from benchbox.measure.sampler import Sampler
 from benchbox.schema import AttemptResult, Case, MeasureSettings, TorchFacts, WorkerTask
 from benchbox.worker import server as worker_server
 from tests.factories import make_case
@@ -157,6 +159,20 @@ def test_a_worker_that_cannot_be_killed_is_given_up_with_its_server(
         assert server.has_ended()  # so that the run starts another
     assert result.outcome == "timeout"
     assert result.reason == "still running after 1 s; the worker could not be killed"
+
+
+def test_telemetry_that_ended_early_says_so_in_the_attempt(
+    server: WorkerServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(HostWatch, "sample", fail)
+    copy_user_models(tmp_path)
+    task = task_of(user_case("good"), tmp_path, max_seconds=0.1, num_trajectory_steps=0)
+    *_, result = watch_attempt(server, task, Sampler(20, [], None))
+    assert isinstance(result, AttemptResult)
+    assert (result.outcome, result.reason) == ("ok", "telemetry is not whole: RuntimeError: no more")
 
 
 def test_a_variable_that_would_change_what_is_computed_does_not_reach_the_worker(

@@ -81,7 +81,8 @@ def test_what_an_old_driver_lacks_is_none_and_never_zero(old_nvml_stand_in: Stan
 
 FIELDS_BY_FUNCTION = {
     "nvmlDeviceGetUtilizationRates": {"utilization_gpu_pct", "utilization_memory_pct"},
-    "nvmlDeviceGetPowerUsage": {"power_w"},
+    "nvmlDeviceGetPowerUsage": set(),  # the field for the power at this moment comes first
+    "nvmlDeviceGetFieldValues": set(),  # and where that is missing, this
     "nvmlDeviceGetTotalEnergyConsumption": {"energy_j"},
     "nvmlDeviceGetTemperature": {"temperature_c"},
     "nvmlDeviceGetClockInfo": {"clock_sm_mhz", "clock_memory_mhz"},
@@ -108,15 +109,36 @@ def test_only_a_passing_failure_is_asked_again(nvml_stand_in: StandIn, code: int
     readings = nvml_stand_in.run(f"""
 from benchbox.measure.nvml import Nvml
 device = Nvml().devices[0]
-power = lambda: device.sample().power_w
-set_driver("0.power_mw 5000")
-before = power()
-set_driver("0.power_mw 5000", "0.error.nvmlDeviceGetPowerUsage {code}")
-during = power()
-set_driver("0.power_mw 5000")
-print(json.dumps([before, during, power()]))
+read = lambda: device.sample().temperature_c
+set_driver("0.temperature 5")
+before = read()
+set_driver("0.temperature 5", "0.error.nvmlDeviceGetTemperature {code}")
+during = read()
+set_driver("0.temperature 5")
+print(json.dumps([before, during, read()]))
 """)
-    assert readings == [5.0, None, 5.0 if asked_again else None]
+    assert readings == [5, None, 5 if asked_again else None]
+
+
+@pytest.mark.parametrize(
+    ("settings", "power_w"),
+    [
+        ((), 300.0),
+        (("0.instant_power_error 3",), 200.0),
+        (("0.error.nvmlDeviceGetFieldValues 13",), 200.0),
+        (("0.instant_power_error 3", "0.error.nvmlDeviceGetPowerUsage 3"), None),
+    ],
+)
+def test_power_is_of_this_moment_where_the_device_tells_it(
+    nvml_stand_in: StandIn, settings: tuple[str, ...], power_w: float | None
+) -> None:
+    nvml_stand_in.set("0.power_mw 200000", "0.instant_power_mw 300000", *settings)
+    assert nvml_stand_in.run(SAMPLE)["power_w"] == power_w
+
+
+def test_an_old_driver_tells_its_own_mean_power(old_nvml_stand_in: StandIn) -> None:
+    old_nvml_stand_in.set("0.power_mw 200000", "0.instant_power_mw 300000")
+    assert old_nvml_stand_in.run(SAMPLE)["power_w"] == 200.0
 
 
 def test_all_ones_means_not_available(nvml_stand_in: StandIn) -> None:
@@ -168,7 +190,13 @@ nvml.close()
 
 
 def test_facts(nvml_stand_in: StandIn) -> None:
-    nvml_stand_in.set("driver_version 570.1", f"0.uuid {A}", "0.name NVIDIA L4", "0.power_limit_mw 60000")
+    nvml_stand_in.set(
+        "driver_version 570.1",
+        f"0.uuid {A}",
+        "0.name NVIDIA L4",
+        "0.power_limit_mw 60000",
+        "0.pcie_width_now 4",  # as at idle
+    )
     answer = nvml_stand_in.run(FACTS)
     assert answer["driver"] == "570.1"
     assert answer["why"] is None

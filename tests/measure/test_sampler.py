@@ -8,9 +8,11 @@ from itertools import pairwise
 
 import pytest
 
+from benchbox.measure.host import HostSample, HostWatch
 from benchbox.measure.sampler import Sampler
 from benchbox.schema import Window
 from tests.nvml_stand_in import StandIn
+from tests.runs import wait_until
 
 ALWAYS = [Window(start_at_ns=0, end_at_ns=2**62, num_steps=1)]
 SAMPLER = """
@@ -205,3 +207,74 @@ show(sampler.cpu_share_pct, len(sampler.telemetry(ALWAYS)[1].sample_at_ns))
     )
     assert num_samples >= 25
     assert share_pct < 1
+
+
+def test_what_is_read_once_a_second_is_read_at_once(nvml_stand_in: StandIn) -> None:
+    ((device,), host) = nvml_stand_in.run(
+        SAMPLER
+        + """
+set_driver(f"0.processes {os.getpid()}")
+sampler = Sampler(20, [nvml.devices[0].uuid], nvml)
+sampler.start(os.getpid())
+time.sleep(0.3)
+sampler.stop()
+show(*sampler.telemetry(ALWAYS))
+"""
+    )
+    assert host["load_1min"][0] is not None
+    assert device["num_foreign_processes"][0] == 0
+    assert device["pcie_tx_bytes_per_s"][0] is not None
+
+
+def test_a_failure_ends_the_samples_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = Sampler(50, [], None)
+    taken: list[object] = []
+
+    def sample(self: HostWatch, *, slow: bool) -> HostSample:
+        taken.append(slow)
+        if len(taken) > 3:
+            raise ValueError("out of order")
+        return HostSample()
+
+    monkeypatch.setattr(HostWatch, "sample", sample)
+    sampler.start(os.getpid())
+    assert wait_until(lambda: sampler.failure is not None)
+    sampler.stop()
+    host = sampler.telemetry(ALWAYS)[1]
+    assert sampler.failure == "ValueError: out of order"
+    assert host is not None
+    assert len(host.sample_at_ns) == 3
+
+
+def test_a_driver_that_does_not_answer_is_left_to_the_thread_that_waits(nvml_stand_in: StandIn) -> None:
+    nvml_stand_in.set("*.pcie_blocks_us 2000000")
+    failure, device, next_failure, num_next, during, after = nvml_stand_in.run(
+        SAMPLER
+        + """
+import pynvml
+from benchbox.measure import sampler as module
+module._JOIN_S = 0.2
+uuid = nvml.devices[0].uuid
+sampler, shut = Sampler(20, [uuid], nvml), []
+pynvml.nvmlShutdown = lambda: shut.append(True)
+sampler.start(os.getpid())
+time.sleep(0.3)
+sampler.stop()
+successor = Sampler(20, [uuid], nvml)
+successor.start(os.getpid())
+time.sleep(0.2)
+successor.stop()
+devices, host = successor.telemetry(ALWAYS)
+found = nvml.find(uuid)
+nvml.close()
+during = len(shut)
+sampler._thread.join()
+nvml.close()
+show(sampler.failure, found, successor.failure, [len(devices), len(host.sample_at_ns) > 0], during, len(shut))
+"""
+    )
+    assert failure == "a reading had not ended after 0.2 s"
+    assert device is None
+    assert next_failure == "the driver has not answered since an earlier attempt"
+    assert num_next == [0, True]
+    assert (during, after) == (0, 1)

@@ -217,6 +217,19 @@ READ_U32(nvmlDeviceGetPowerUsage, "power_mw", 0)
 READ_U32(nvmlDeviceGetEnforcedPowerLimit, "power_limit_mw", 700000)
 READ_U32(nvmlDeviceGetPowerManagementDefaultLimit, "default_power_limit_mw", 700000)
 
+/* instant_power_mw: what the field says, else power_mw; instant_power_error: the field's own code */
+#ifndef OLD_DRIVER
+typedef struct { u32 id, scope; long long at, latency_us; u32 type; int result; union { u32 u; u64 ull; } value; } Field;
+int nvmlDeviceGetFieldValues(const Handle *h, int count, Field *fields) {
+    WHOLE_DEVICE(h);
+    for (int i = 0; i < count; i++) {
+        fields[i].result = fields[i].id == 186 ? (int)integer(h, "instant_power_error", SUCCESS) : NOT_SUPPORTED;
+        fields[i].value.u = (u32)integer(h, "instant_power_mw", integer(h, "power_mw", 0));
+    }
+    return SUCCESS;
+}
+#endif
+
 /* energy_mj: where the counter starts; it grows with power_mw over time. energy_fixed_mj: it stands there. */
 #ifndef OLD_DRIVER
 int nvmlDeviceGetTotalEnergyConsumption(const Handle *h, u64 *value) {
@@ -262,7 +275,8 @@ int nvmlDeviceGetPcieThroughput(const Handle *h, u32 counter, u32 *value) {
     return SUCCESS;
 }
 READ_U32(nvmlDeviceGetMaxPcieLinkGeneration, "pcie_gen", 5)
-READ_U32(nvmlDeviceGetCurrPcieLinkWidth, "pcie_width", 16)
+READ_U32(nvmlDeviceGetCurrPcieLinkWidth, "pcie_width_now", 16)
+READ_U32(nvmlDeviceGetMaxPcieLinkWidth, "pcie_width", 16)
 READ_U32(nvmlDeviceGetPersistenceMode, "persistence", 1)
 int nvmlDeviceGetEccMode(const Handle *h, u32 *current, u32 *pending) {
     WHOLE_DEVICE(h);
