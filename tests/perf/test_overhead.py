@@ -1,7 +1,7 @@
 """What benchbox costs, as ratios in one run. `make perf` runs these; the figures are printed.
 
-The machine may be shared and noisy, so each ratio comes with an interval over alternated pairs, and a test
-fails where the interval says that the bound is broken, not where one pair does.
+The machine may be shared and noisy, so a ratio comes with an interval over alternated pairs, and step time
+passes only where the whole interval keeps to the bound: noise can make it inconclusive, never good.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -33,6 +34,7 @@ model = "{model}"
 per_device_batch_size = [{batch}]
 """
 EXTRA = {"mlp": "sizes = [784, 512, 10]"}
+LOOKS = (9, 17, 25)  # numbers of pairs; few looks, because each is one more chance to be decided by luck
 
 
 def device() -> str:
@@ -102,6 +104,41 @@ def show(what: str, ratios: list[float]) -> tuple[float, float, float]:
     return figures
 
 
+def decide(ratio_of_pair: Callable[[int], float], bound: float) -> tuple[str, str]:
+    """Take pairs until the 95 % interval of their median ratio lies on one side of ``bound``.
+
+    The interval rests on order statistics, so that one disturbed pair cannot decide. Returns the verdict and
+    the figures. A bound that the last look leaves open is not kept.
+    """
+    ratios: list[float] = []
+    for num_pairs in LOOKS:
+        ratios += [ratio_of_pair(number) for number in range(len(ratios), num_pairs)]
+        low, high = stats.median_interval(ratios)
+        figures = f"{stats.median(ratios):.4f} [{low:.4f}, {high:.4f}] over {num_pairs} pairs, bound {bound}"
+        if high <= bound:
+            return "kept", figures
+        if low > bound:
+            return "broken", figures
+    return "inconclusive: machine too noisy", figures
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict", "num_pairs"),
+    [
+        ([1.002] * 25, "kept", 9),
+        ([1.02] * 25, "broken", 9),
+        ([1.002, 1.004, 1.0, 1.003] * 2 + [3.0] + [1.0] * 16, "kept", 9),
+        ([1.0, 1.02] * 13, "inconclusive: machine too noisy", 25),
+    ],
+)
+def test_a_bound_is_kept_only_by_the_whole_interval(
+    ratios: list[float], verdict: str, num_pairs: int
+) -> None:
+    found, figures = decide(ratios.__getitem__, 1.01)
+    assert found == verdict
+    assert f"over {num_pairs} pairs" in figures
+
+
 @pytest.mark.parametrize(
     ("model", "batch", "num_steps"), [("mlp", 256, 800), ("small-cnn", 128, 150), ("reference-cnn", 4, 8)]
 )
@@ -109,23 +146,24 @@ def test_a_step_through_the_worker_takes_what_it_takes_by_hand(
     model: str, batch: int, num_steps: int, tmp_path: Path
 ) -> None:
     on = device()
-    num_pairs, num_warmup = 9, max(4, num_steps // 8)
+    bound, num_warmup = 1.01 if on == "cpu" else 1.005, max(4, num_steps // 8)
     case = case_of(model, batch, tmp_path)
     variables = worker_variables(MeasureSettings(), len(os.sched_getaffinity(0)), None)
-    ratios = []
     with WorkerServer(variables) as server:
-        for number in range(num_pairs):
-            sides = {}
-            for side in ("worker", "hand") if number % 2 else ("hand", "worker"):
-                if side == "worker":
-                    times = through_worker(server, case, tmp_path, num_warmup, num_steps, on)
-                else:
-                    times = by_hand(model, batch, num_warmup, num_steps, variables)
-                sides[side] = stats.median(times)
-            ratios.append(sides["worker"] / sides["hand"])
-    bound = 1.005 if on != "cpu" else 1.01
-    _, low, _ = show(f"step time, worker over hand-written, {model} batch {batch}, {on}", ratios)
-    assert low <= bound
+
+        def median_of(side: str) -> float:
+            if side == "worker":
+                return stats.median(through_worker(server, case, tmp_path, num_warmup, num_steps, on))
+            return stats.median(by_hand(model, batch, num_warmup, num_steps, variables))
+
+        def ratio(number: int) -> float:
+            order = ("worker", "hand") if number % 2 else ("hand", "worker")
+            sides = {side: median_of(side) for side in order}
+            return sides["worker"] / sides["hand"]
+
+        verdict, figures = decide(ratio, bound)
+    print(f"\nstep time, worker over hand-written, {model} batch {batch}, {on}: {figures}")
+    assert verdict == "kept", f"{verdict}: {figures}"
 
 
 def test_the_tuned_allocator_at_least_doubles_the_reference_model_on_a_cpu(tmp_path: Path) -> None:
@@ -184,15 +222,18 @@ def test_all_that_is_not_measuring_costs_less_than_importing_torch(tmp_path: Pat
     )
     ranks = [attempt.ranks[0] for case in report.cases for attempt in case.attempts]
     measuring_s = sum(
-        rank.warmup_s
-        + rank.extra_passes_s
-        + sum(window.end_at_ns - window.start_at_ns for window in rank.windows) / 1e9
+        rank.warmup_s + sum(window.end_at_ns - window.start_at_ns for window in rank.windows) / 1e9
         for rank in ranks
     )
-    overhead_s = (took_s - measuring_s) / len(ranks)
+    extra_passes_s = sum(rank.extra_passes_s for rank in ranks)
+    with_passes_s = (took_s - measuring_s) / len(ranks)
+    # docs/decisions/0006: the extra passes measure too, and only the first attempt of a case has them.
+    overhead_s = with_passes_s - extra_passes_s / len(ranks)
     import_s = best_of([sys.executable, "-c", "import torch"], 3)
     print(
-        f"\noverhead an attempt: {overhead_s:.2f} s, the run's start included; import torch: {import_s:.2f} s"
+        f"\noverhead an attempt, the run's start included: {overhead_s:.2f} s; with phases, FLOPs and the "
+        f"loss check ({extra_passes_s / len(report.cases):.2f} s a case): {with_passes_s:.2f} s; "
+        f"import torch: {import_s:.2f} s"
     )
     assert len(ranks) == 8
     assert overhead_s <= import_s + 0.5
