@@ -91,7 +91,7 @@ def cost_of_watching(
         sampler.stop()
     rank = read_rank(folder / "rank0.json")
     shutil.rmtree(folder, ignore_errors=True)
-    if rank is None or rank.outcome != "ok":
+    if rank is None or rank.outcome != "ok" or sampler.failure is not None:
         return None
     return compare_turns(task.case.case_id, rank, turns, sampler.cpu_share_pct)
 
