@@ -5,8 +5,6 @@ BenchboxError            one line for the user, exit code 2
 ├── WouldOverwriteError  the output exists and nobody said that it may be replaced
 ├── ResumeError          the journal belongs to another suite or another environment
 └── WorkerStartError     the worker's interpreter could not be started at all
-
-BenchboxWarning          something is off but the measurement goes on
 """
 
 from __future__ import annotations
@@ -30,7 +28,3 @@ class ResumeError(BenchboxError):
 
 class WorkerStartError(BenchboxError):
     """The worker's interpreter could not be started."""
-
-
-class BenchboxWarning(UserWarning):
-    """Something is off, and the measurement goes on."""
