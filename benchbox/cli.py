@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+import benchbox
 from benchbox.errors import BadInputError, BenchboxError
 
 if TYPE_CHECKING:
@@ -29,8 +30,18 @@ hw_app = typer.Typer(no_args_is_help=True, help="Hardware profiles: list, show, 
 app.add_typer(hw_app, name="hw")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"benchbox {benchbox.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Benchmark neural-network training on the hardware you have, and get a report you can trust."""
 
 
@@ -60,6 +71,8 @@ def run(
         return
     if resume and force:
         raise BadInputError("--resume and --force: choose one, to go on or to start anew")
+    if resume and out is None:
+        raise BadInputError("--resume: say with --out which folder to go on in")
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     folder = out if out is not None else Path("bench-out", f"{loaded.name}-{stamp}")
     code = _run_suite(
@@ -81,19 +94,24 @@ def _run_suite(
 ) -> int:
     from benchbox.measure.folder import REPORT_NAME, SUMMARY_NAME
     from benchbox.measure.runner import SuiteRun
-    from benchbox.report.files import write_report, write_text
+    from benchbox.report.files import read_report, write_report, write_text
     from benchbox.report.from_run import report_of_run
     from benchbox.report.markdown import render_markdown
     from benchbox.report.terminal import terminal_view
 
     with SuiteRun(suite, path.parent, folder, device=device, resume=resume, force=force) as suite_run:
-        interrupted = _follow(suite_run, console, quiet=quiet)
-        report = report_of_run(suite_run)
-        write_report(report, folder / REPORT_NAME)
-        write_text(render_markdown(report), folder / SUMMARY_NAME)
+        if suite_run.is_complete() and (folder / REPORT_NAME).is_file():
+            interrupted, done = False, "nothing was left to measure"
+            report = read_report(folder / REPORT_NAME)
+        else:
+            interrupted = _follow(suite_run, console, quiet=quiet)
+            done = f"written: {folder / REPORT_NAME} and {SUMMARY_NAME}"
+            report = report_of_run(suite_run)
+            write_report(report, folder / REPORT_NAME)
+            write_text(render_markdown(report), folder / SUMMARY_NAME)
     if not quiet:
         console.print(terminal_view(report, console.width))
-        console.print(f"written: {folder / REPORT_NAME}", markup=False, highlight=False)
+        console.print(done, markup=False, highlight=False, soft_wrap=True)
     if interrupted:
         print("benchbox: interrupted; go on with --resume", file=sys.stderr)
         return 130
@@ -123,7 +141,7 @@ def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:
 
 def _ignore_interrupts() -> None:
     """From here to the end, so that no Ctrl-C, and no second one, costs the report of what is measured."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -238,11 +256,14 @@ def hw_init(
     path = hardware_init.write_profile(profile, folder, overwrite)
     console.print(profile_table(profile))
     print(f"written: {path}")
+    if out is not None:
+        print(f"to be used it must lie in {user_profiles_dir()}")
 
 
 def main() -> None:
     """Entry point: turns errors meant for the user into one line and exit code 2."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with a valid report
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # ends like Ctrl-C, with a valid report
     try:
         app()
     except BenchboxError as error:

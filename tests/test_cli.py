@@ -79,7 +79,7 @@ class TestRun:
     def test_without_a_terminal_there_is_one_plain_line_an_attempt(self, finished: FinishedRun) -> None:
         lines = finished.done.stdout.splitlines()
         assert sum(bool(re.match(r"\[\d/4\] mlp b\d", line)) for line in lines) == 4
-        assert lines[-1] == f"written: {finished.report_path}"
+        assert lines[-1] == f"written: {finished.report_path} and report.md"
         assert "\x1b" not in finished.done.stdout
 
     def test_the_controller_never_imports_torch(self, finished: FinishedRun) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchbox.errors import WorkerStartError
+from benchbox.errors import BenchboxError, WorkerStartError
 from benchbox.measure.launch import WorkerServer, stderr_tail
 from benchbox.measure.sampler import Sampler
 from benchbox.schema import AttemptResult, Outcome, RankResult, WorkerTask
@@ -77,6 +78,10 @@ def watch_attempt(
     duration_s = time.monotonic() - began
 
     rank = read_rank(folder / "rank0.json")
+    if rank is None and status == os.EX_IOERR:
+        raise BenchboxError(
+            f"{folder}: the worker could not write there; free space, then go on with --resume"
+        )
     outcome, reason = _judge(task, rank, status, killed_at is not None, _oom_kills() > oom_kills)
     windows = rank.windows if rank is not None else ()
     devices, host = sampler.telemetry(windows) if sampler is not None else ((), None)

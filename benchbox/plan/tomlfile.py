@@ -60,7 +60,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         if line.count(b".") > MAX_DOTS_IN_LINE:
             raise bad_input(path, f"line {number}: more than {MAX_DOTS_IN_LINE} dots")
     try:
-        return tomllib.loads(raw.decode("utf-8"))
+        return tomllib.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise bad_input(path, f"not UTF-8 at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:

@@ -38,6 +38,9 @@ def environment_line(environment: Environment) -> str:
     return clean(" · ".join(parts), 500)
 
 
+TOO_NOISY_PCT = 20.0  # an interval wider than this says nothing of an effect that is below one percent
+
+
 def telemetry_cost_line(
     cost: TelemetryCost | None, settings: MeasureSettings, labels: Mapping[str, str]
 ) -> str:
@@ -45,8 +48,13 @@ def telemetry_cost_line(
     if cost is None:
         if settings.telemetry_hz == 0:
             return "Telemetry was off."
-        return "What telemetry costs was not measured in this run."
+        return "What telemetry costs was not measured in this run: its steps are too long for turns."
     interval = cost.effect_pct_interval
+    if interval.high - interval.low > TOO_NOISY_PCT:
+        return (
+            f"What telemetry at {settings.telemetry_hz:g} Hz costs could not be told in the noise; "
+            f"the sampler took {significant(cost.sampler_cpu_pct, 2)} % of one core."
+        )
     return (
         f"Telemetry at {settings.telemetry_hz:g} Hz changes step time by {_signed(cost.effect_pct)} % "
         f"(95 %: {_signed(interval.low)} to {_signed(interval.high)} %) and takes "

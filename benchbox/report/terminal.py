@@ -19,6 +19,8 @@ from benchbox.schema import CaseResult, Report
 
 WIDE_LABEL = 28
 """Room for labels at which a case still gets one line; longer ones wrap."""
+MIN_LABEL = 14
+"""Room without which figures are put below each other, so that no case loses its name."""
 
 _STYLES = {
     "ok": "green",
@@ -57,8 +59,16 @@ def _table(report: Report, groups: list[figures.Group], labels: dict[str, str], 
     one_line = [(figure,) for group in groups for figure in group]
     outcome_width = max((len(outcome_word(case)) for case in report.cases), default=0)
     label_width = max((cell_len(label) for label in labels.values()), default=0)
-    fits = _width(report, one_line) + min(label_width, WIDE_LABEL) + outcome_width + 2 <= width
-    columns = one_line if fits else groups
+
+    def fits(columns: Sequence[Sequence[Figure]], label: int) -> bool:
+        return _width(report, columns) + label + outcome_width + 2 <= width
+
+    if fits(one_line, min(label_width, WIDE_LABEL)):
+        columns: Sequence[Sequence[Figure]] = one_line
+    elif fits(groups, MIN_LABEL):
+        columns = groups
+    else:  # a terminal of 40 columns
+        columns = [tuple(figure for group in groups for figure in group)]
     num_lines = max(map(len, columns), default=1)
     table = Table(
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, leading=int(num_lines > 1)

@@ -34,7 +34,7 @@ def run_attempt(task: WorkerTask) -> None:
         outcome, reason = _run(task, result)
     except UnsupportedCase as error:
         outcome, reason = "unsupported", str(error)
-    except Exception as error:  # noqa: BLE001 - whatever the user's model raises is this case's outcome
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever the model raises
         outcome, reason = classify(error)
         traceback.print_exc()
     rank = RankResult(
@@ -45,7 +45,10 @@ def run_attempt(task: WorkerTask) -> None:
         finished_at_ns=time.monotonic_ns(),
         **result,
     )
-    write_aside(Path(task.attempt_dir, "rank0.json"), msgspec.json.encode(rank))
+    try:
+        write_aside(Path(task.attempt_dir, "rank0.json"), msgspec.json.encode(rank))
+    except OSError as error:  # no outcome of the case: the controller must not take it for one
+        raise SystemExit(os.EX_IOERR) from error
 
 
 def write_aside(path: Path, data: bytes) -> None:

@@ -34,7 +34,7 @@ def classify(error: BaseException) -> tuple[Outcome, str]:
     text = clipped(_one_line(error), MAX_REASON_CHARACTERS)
     if is_out_of_memory(error):
         return "oom", text
-    if any(part in str(error) or part in text for part in _UNSUPPORTED_TEXTS):
+    if any(part in _message(error) or part in text for part in _UNSUPPORTED_TEXTS):
         return "unsupported", text
     return "crashed", text
 
@@ -42,12 +42,19 @@ def classify(error: BaseException) -> tuple[Outcome, str]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether host or device memory ran out."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        text in str(error) for text in _OOM_TEXTS
+        text in _message(error) for text in _OOM_TEXTS
     )
 
 
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the user's own exception class may fail at anything
+        return "its message cannot be shown"
+
+
 def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in _message(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
     if "in DataLoader worker process" in lines[0]:

@@ -131,6 +131,8 @@ def _fork(command: Command) -> int:
         faulthandler.enable()
         _work(command)
         status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
     except BaseException:  # noqa: BLE001 - the process ends here; what ended it belongs on its stderr
         traceback.print_exc()
     finally:
