@@ -67,7 +67,7 @@ def test_a_run_shows_a_live_display_and_leaves_a_clean_screen(tmp_path: Path) ->
     assert "━" in live
     assert "0/1" in live
     assert re.search(r"\[1/1\].*ok.*samples/s", plain(live))
-    assert after.rstrip().endswith("report.json")
+    assert after.rstrip().endswith("report.json and report.md")
     # Nothing moves the cursor any more; what is left of escapes are colours.
     assert not re.search(r"\x1b(?!\[[0-9;]*m)", re.sub(r"^(\r|\x1b\[[0-9]*[AK])*", "", after))
 

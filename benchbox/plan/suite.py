@@ -51,7 +51,7 @@ def find_suite(name_or_path: str) -> Path:
     names = sorted(entry.stem for entry in shipped.glob("*.toml"))
     if name_or_path in names:
         return shipped / f"{name_or_path}.toml"
-    if os.path.exists(path):  # noqa: PTH110 - as above
+    if name_or_path and os.path.exists(path):  # noqa: PTH110 - as above
         raise bad_input(path, "not a regular file; a suite is a TOML file")
     raise bad_input(path, f"no such file, and not one of the shipped suites ({', '.join(names)})")
 

@@ -302,11 +302,16 @@ def test_a_file_beats_a_shipped_suite_of_its_name(tmp_path: Path, monkeypatch: p
     assert find_suite("quick") == Path("quick")
 
 
-@pytest.mark.parametrize("name", ["nothing", "a/b.toml", ".", "", "a\0b", "x" * 5000, "\x1b[2J"])
+@pytest.mark.parametrize("name", ["nothing", "a/b.toml", "", "a\0b", "x" * 5000, "\x1b[2J"])
 def test_a_name_of_nothing_gets_the_names_that_there_are(name: str) -> None:
     with pytest.raises(BadInputError, match=r"no such file.*\(ci, quick, reference\)$") as caught:
         find_suite(name)
     assert str(caught.value).isprintable()
+
+
+def test_a_folder_is_found_to_be_no_suite(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"not a regular file; a suite is a TOML file$"):
+        find_suite(str(tmp_path))
 
 
 # --- bad input ---------------------------------------------------------------------------------------------

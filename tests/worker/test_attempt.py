@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from benchbox.schema import Case, RankResult
+from benchbox.worker import attempt
 from benchbox.worker.attempt import run_attempt
 from benchbox.worker.data import generate_images
 from tests.worker.tasks import IMAGES, SMALL_CNN, make_case, make_task, write_forward, write_model
@@ -291,3 +294,41 @@ def test_more_steps_are_measured_than_a_loader_holds_ready(tmp_path: Path) -> No
     rank = run(tmp_path, case, min_warmup_steps=1, min_measured_steps=1, max_seconds=0.001)
     assert len(rank.warmup_step_time_ns) >= 4
     assert len(rank.step_time_ns) >= 8
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("raise SystemExit('bye')", "SystemExit: bye"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise Shy", "Shy: its message cannot be shown"),
+    ],
+)
+def test_a_model_that_leaves_in_its_own_way_is_a_crash_with_a_reason(
+    tmp_path: Path, statement: str, reason: str
+) -> None:
+    source = f"""
+        class Shy(Exception):
+            def __str__(self):
+                raise ValueError
+
+        def factory():
+            {statement}
+        """
+    rank = run(tmp_path, make_case(IMAGES, model=f"{write_model(tmp_path, source)}:factory"))
+    assert (rank.outcome, rank.reason) == ("crashed", reason)
+
+
+def test_a_result_that_cannot_be_written_is_no_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is not the case's fault; the process says so by its exit status."""
+    task = make_task(tmp_path, make_case())
+
+    def full_disk(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(attempt, "write_aside", full_disk)
+    with pytest.raises(SystemExit) as caught:
+        run_attempt(task)
+    assert caught.value.code == os.EX_IOERR
