@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import os
 import select
 import signal
@@ -46,6 +47,9 @@ def main() -> None:
 
     import benchbox.worker.attempt
     import benchbox.worker.facts  # noqa: F401
+
+    gc.collect()
+    gc.freeze()  # no worker's collector has to walk, and so to copy, what the imports left
 
     _adopt_orphans()
     wake_read, wake_write = os.pipe()
