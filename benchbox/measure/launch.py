@@ -94,7 +94,7 @@ class WorkerServer:
         self._worker: int | None = None
         try:
             self._next_answer("ready", START_TIMEOUT_S)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: whatever ends the start, nothing may be left running
             self._process.kill()  # it may be busy importing, and would not notice for seconds
             self.close()
             raise
