@@ -393,7 +393,7 @@ def make_report(device: str = "cuda", *, complete: bool = True, **measure: Any) 
 
 
 def golden_report() -> Report:
-    """What ``tests/report/golden/report-v1.json`` holds: one case of each of three outcomes."""
+    """What ``tests/report/golden/report-v2.json`` holds: one case of each of three outcomes."""
     report = make_report()
     kept = (0, 5, 7)
     return replace(

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 added, always with a default, what several ranks, evidence, diagnosis and estimates need: a report of
+version 1 is read as one that lacks them."""
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 PositiveInt = Annotated[int, Meta(ge=1, le=2**48)]
@@ -22,8 +24,41 @@ HostAllocator = Literal["tuned", "system"]
 Outcome = Literal["ok", "oom", "unsupported", "timeout", "crashed", "invalid"]
 WarmupEnd = Literal["settled", "step-cap", "time-cap"]
 StopReason = Literal["confidence-interval", "noise-stable", "time-budget", "step-cap"]
+OperatorClass = Literal[
+    "matmul",
+    "convolution",
+    "pooling",
+    "activation",
+    "normalization",
+    "loss",
+    "copy",
+    "optimizer",
+    "communication",
+    "other",
+]
+Bottleneck = Literal[
+    "compute",
+    "memory-bandwidth",
+    "optimizer",
+    "input",
+    "host-launch",
+    "host-memory",
+    "communication",
+    "memory-capacity",
+    "power-or-thermal",
+    "mixed",
+    "unknown",
+]
+Sureness = Literal["sure", "likely", "unsure"]
 Confidence = Literal["high", "medium", "low"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all records."""
+
+
+class Interval(Record, frozen=True, kw_only=True):
+    """A 95 % interval."""
+
+    low: float
+    high: float

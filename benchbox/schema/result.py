@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from benchbox.schema._base import Count, NonNegative, Outcome, Positive, PositiveInt, Record
+from benchbox.schema._base import Count, Interval, NonNegative, Outcome, Positive, PositiveInt, Record
 from benchbox.schema.case import Case, Suite
+from benchbox.schema.diagnosis import Diagnosis
 from benchbox.schema.environment import Environment
+from benchbox.schema.estimate import MemoryEstimate
+from benchbox.schema.evidence import Ceilings
 from benchbox.schema.hardware import HardwareProfile
 from benchbox.schema.telemetry import DeviceTelemetry, HostTelemetry
 from benchbox.schema.worker import RankResult
@@ -28,13 +31,6 @@ class AttemptResult(Record, frozen=True, kw_only=True):
     ranks: tuple[RankResult, ...]
     devices: tuple[DeviceTelemetry, ...]
     host: HostTelemetry | None
-
-
-class Interval(Record, frozen=True, kw_only=True):
-    """A 95 % interval."""
-
-    low: float
-    high: float
 
 
 class CaseSummary(Record, frozen=True, kw_only=True):
@@ -78,6 +74,32 @@ class CaseSummary(Record, frozen=True, kw_only=True):
     ceiling_tflops: Positive | None
     overhead_s: NonNegative | None
     """The middle of the attempts' overheads."""
+    slowest_rank: Count | None = None
+    """The rank that the others wait for; ``None`` with one rank."""
+    rank_spread_pct: NonNegative | None = None
+    """By how much the slowest rank's own work, collectives left out, lasts longer than the quickest one's."""
+    straggler_ranks: tuple[Count, ...] = ()
+    """Ranks whose own work lasts clearly longer than the middle one's."""
+    communication_share: float | None = None
+    """Of a step: the time by which collectives make it longer. What overlaps with arithmetic is not in it."""
+    communication_share_interval: Interval | None = None
+    communication_bytes_per_step: Count | None = None
+    """What each rank must send by the strategy's formula."""
+    communication_bytes_per_s: NonNegative | None = None
+    """These bytes over the exposed time; ``None`` where that time cannot be told from none."""
+
+
+class Scaling(Record, frozen=True, kw_only=True):
+    """How a case with several devices does against one device in the same report; 1.0 is ideal."""
+
+    weak_efficiency: NonNegative | None = None
+    """Rate over world size times the rate of one device with the same batch for each device."""
+    weak_efficiency_interval: Interval | None = None
+    weak_baseline_case_id: str | None = None
+    strong_efficiency: NonNegative | None = None
+    """The same against one device with the same global batch."""
+    strong_efficiency_interval: Interval | None = None
+    strong_baseline_case_id: str | None = None
 
 
 class CaseResult(Record, frozen=True, kw_only=True):
@@ -90,6 +112,9 @@ class CaseResult(Record, frozen=True, kw_only=True):
     attempts: tuple[AttemptResult, ...]
     summary: CaseSummary | None
     hints: tuple[str, ...] = ()
+    scaling: Scaling | None = None
+    diagnosis: Diagnosis | None = None
+    memory_estimate: MemoryEstimate | None = None
 
 
 class TelemetryCost(Record, frozen=True, kw_only=True):
@@ -121,6 +146,7 @@ class JournalLine(Record, frozen=True, kw_only=True, omit_defaults=True):
     header: JournalHeader | None = None
     attempt: AttemptResult | None = None
     telemetry_cost: TelemetryCost | None = None
+    ceilings: Ceilings | None = None
 
 
 class Report(Record, frozen=True, kw_only=True):
@@ -137,3 +163,5 @@ class Report(Record, frozen=True, kw_only=True):
     cases: tuple[CaseResult, ...]
     telemetry_cost: TelemetryCost | None
     controller_peak_rss_bytes: Count | None
+    ceilings: Ceilings | None = None
+    """What short probes reached on this machine at the start of the run."""

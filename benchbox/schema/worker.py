@@ -15,6 +15,7 @@ from benchbox.schema._base import (
     WarmupEnd,
 )
 from benchbox.schema.case import Case, MeasureSettings
+from benchbox.schema.evidence import BatchSplit, Communication, InputAblation, ProfiledStep
 
 
 class WorkerTask(Record, frozen=True, kw_only=True):
@@ -24,7 +25,8 @@ class WorkerTask(Record, frozen=True, kw_only=True):
     measure: MeasureSettings
     attempt: Count
     device: str
-    """``cpu`` or ``cuda:0``; the launcher has made the chosen GPU number 0."""
+    """``cpu`` or ``cuda:0``; the launcher has made the chosen GPU number 0. Of several local ranks each takes
+    the GPU of its own local number."""
     extra_passes: bool
     """Whether this attempt also times phases and compares losses (the first of a case does)."""
     run_dir: str
@@ -134,3 +136,15 @@ class RankResult(Record, frozen=True, kw_only=True):
     flops_unknown_reason: str | None = None
     extra_passes_failed_reason: str | None = None
     """Why passes after measuring are missing; what was measured before them stands."""
+    local_rank: Count = 0
+    node: Count = 0
+    """The machine that the rank ran on, by its number in the run."""
+    device_uuid: str | None = None
+    """Of the GPU that the rank trained on."""
+    optimizer: str | None = None
+    """The class that updated the weights, e.g. ``torch.optim.Adam(fused=True)``."""
+    communication: Communication | None = None
+    """``None`` with one rank, and where the pass was left out."""
+    profile: ProfiledStep | None = None
+    batch_split: BatchSplit | None = None
+    input_ablation: InputAblation | None = None

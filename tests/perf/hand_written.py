@@ -6,6 +6,7 @@ Usage: python hand_written.py MODEL BATCH WARMUP STEPS [FILE]: writes the step t
 import json
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -30,9 +31,8 @@ def build(name: str) -> tuple[nn.Module, tuple[int, ...], int, float]:
     return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10)), (784,), 10, 1e-3
 
 
-def main() -> None:
-    """Train on one synthetic batch and print what each step took."""
-    name, batch, num_warmup, num_steps = sys.argv[1], *map(int, sys.argv[2:5])
+def prepare(name: str, batch: int) -> Callable[[int], list[int]]:
+    """A model with its data and its optimizer; a function that trains so many steps and times each."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
@@ -48,24 +48,31 @@ def main() -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    for _ in range(num_warmup):
-        step()
-    if device.type == "cuda":
-        events = [torch.cuda.Event(enable_timing=True) for _ in range(num_steps + 1)]
-        events[0].record()
-        for number in range(num_steps):
-            step()
-            events[number + 1].record()
-        torch.cuda.synchronize()
-        times = [round(events[i].elapsed_time(events[i + 1]) * 1e6) for i in range(num_steps)]
-    else:
+    def train(num_steps: int) -> list[int]:
+        if device.type == "cuda":
+            events = [torch.cuda.Event(enable_timing=True) for _ in range(num_steps + 1)]
+            events[0].record()
+            for number in range(num_steps):
+                step()
+                events[number + 1].record()
+            torch.cuda.synchronize()
+            return [round(events[i].elapsed_time(events[i + 1]) * 1e6) for i in range(num_steps)]
         at_ns = [0] * (num_steps + 1)
         at_ns[0] = time.perf_counter_ns()
         for number in range(num_steps):
             step()
             at_ns[number + 1] = time.perf_counter_ns()
-        times = [at_ns[i + 1] - at_ns[i] for i in range(num_steps)]
-    print(json.dumps(times))
+        return [at_ns[i + 1] - at_ns[i] for i in range(num_steps)]
+
+    return train
+
+
+def main() -> None:
+    """Train on one synthetic batch and print what each step took."""
+    name, batch, num_warmup, num_steps = sys.argv[1], *map(int, sys.argv[2:5])
+    train = prepare(name, batch)
+    train(num_warmup)
+    print(json.dumps(train(num_steps)))
 
 
 if __name__ == "__main__":

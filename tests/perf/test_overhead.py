@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -22,10 +23,12 @@ from benchbox import stats
 from benchbox.measure.launch import WorkerServer, tuned_allocator, worker_variables
 from benchbox.plan.suite import load_suite
 from benchbox.schema import Case, MeasureSettings, RankResult, Report, WorkerTask
+from tests.nvml_stand_in import StandIn
 
 pytestmark = [pytest.mark.perf, pytest.mark.timeout(1800)]
 
 HAND_WRITTEN = Path(__file__).with_name("hand_written.py")
+SIDE_BY_SIDE = Path(__file__).with_name("side_by_side.py")
 SUITE = """
 [workload]
 model = "{model}"
@@ -34,7 +37,7 @@ model = "{model}"
 per_device_batch_size = [{batch}]
 """
 EXTRA = {"mlp": "sizes = [784, 512, 10]"}
-LOOKS = (9, 17, 25)  # numbers of pairs; few looks, because each is one more chance to be decided by luck
+LOOKS = (9, 17, 25, 49)  # numbers of pairs; few looks, because each is one more chance to be decided by luck
 
 
 def device() -> str:
@@ -53,6 +56,20 @@ def case_of(model: str, batch: int, folder: Path) -> Case:
     return load_suite(path).cases[0]
 
 
+def task_of(case: Case, folder: Path, settings: MeasureSettings, on: str) -> WorkerTask:
+    return WorkerTask(
+        case=case,
+        measure=settings,
+        attempt=0,
+        device=on,
+        extra_passes=False,
+        run_dir=str(folder),
+        attempt_dir=str(folder),
+        import_dirs=(),
+        data_root=str(folder),
+    )
+
+
 def through_worker(
     server: WorkerServer, case: Case, folder: Path, num_warmup: int, num_steps: int, on: str
 ) -> list[int]:
@@ -66,17 +83,7 @@ def through_worker(
         min_measured_steps=num_steps,
         max_measured_steps=num_steps,
     )
-    task = WorkerTask(
-        case=case,
-        measure=settings,
-        attempt=0,
-        device=on,
-        extra_passes=False,
-        run_dir=str(folder),
-        attempt_dir=str(attempt_dir),
-        import_dirs=(),
-        data_root=str(folder),
-    )
+    task = task_of(case, attempt_dir, settings, on)
     (attempt_dir / "case.json").write_bytes(msgspec.json.encode(task))
     server.start(task=str(attempt_dir / "case.json"), stderr=str(attempt_dir / "stderr.txt"))
     assert server.wait(900) == 0, (attempt_dir / "stderr.txt").read_text()
@@ -104,7 +111,7 @@ def show(what: str, ratios: list[float]) -> tuple[float, float, float]:
     return figures
 
 
-def decide(ratio_of_pair: Callable[[int], float], bound: float) -> tuple[str, str]:
+def decide(more_ratios: Callable[[int], list[float]], bound: float) -> tuple[str, str]:
     """Take pairs until the 95 % interval of their median ratio lies on one side of ``bound``.
 
     The interval rests on order statistics, so that one disturbed pair cannot decide. Returns the verdict and
@@ -112,7 +119,7 @@ def decide(ratio_of_pair: Callable[[int], float], bound: float) -> tuple[str, st
     """
     ratios: list[float] = []
     for num_pairs in LOOKS:
-        ratios += [ratio_of_pair(number) for number in range(len(ratios), num_pairs)]
+        ratios += more_ratios(num_pairs - len(ratios))
         low, high = stats.median_interval(ratios)
         figures = f"{stats.median(ratios):.4f} [{low:.4f}, {high:.4f}] over {num_pairs} pairs, bound {bound}"
         if high <= bound:
@@ -128,40 +135,41 @@ def decide(ratio_of_pair: Callable[[int], float], bound: float) -> tuple[str, st
         ([1.002] * 25, "kept", 9),
         ([1.02] * 25, "broken", 9),
         ([1.002, 1.004, 1.0, 1.003] * 2 + [3.0] + [1.0] * 16, "kept", 9),
-        ([1.0, 1.02] * 13, "inconclusive: machine too noisy", 25),
+        ([1.0, 1.02] * 25, "inconclusive: machine too noisy", 49),
     ],
 )
 def test_a_bound_is_kept_only_by_the_whole_interval(
     ratios: list[float], verdict: str, num_pairs: int
 ) -> None:
-    found, figures = decide(ratios.__getitem__, 1.01)
+    left = iter(ratios)
+    found, figures = decide(lambda number: list(islice(left, number)), 1.01)
     assert found == verdict
     assert f"over {num_pairs} pairs" in figures
 
 
 @pytest.mark.parametrize(
-    ("model", "batch", "num_steps"), [("mlp", 256, 800), ("small-cnn", 128, 150), ("reference-cnn", 4, 8)]
+    ("model", "batch", "num_turns", "num_steps"),
+    [("mlp", 256, 10, 60), ("small-cnn", 128, 6, 15), ("reference-cnn", 4, 4, 4)],
 )
-def test_a_step_through_the_worker_takes_what_it_takes_by_hand(
-    model: str, batch: int, num_steps: int, tmp_path: Path
+def test_a_step_of_the_worker_takes_what_it_takes_by_hand(
+    model: str, batch: int, num_turns: int, num_steps: int, tmp_path: Path
 ) -> None:
     on = device()
-    bound, num_warmup = 1.01 if on == "cpu" else 1.005, max(4, num_steps // 8)
-    case = case_of(model, batch, tmp_path)
+    bound = 1.01 if on == "cpu" else 1.005
+    task = task_of(case_of(model, batch, tmp_path), tmp_path, MeasureSettings(), on)
+    (tmp_path / "case.json").write_bytes(msgspec.json.encode(task))
     variables = worker_variables(MeasureSettings(), len(os.sched_getaffinity(0)), None)
-    with WorkerServer(variables) as server:
 
-        def median_of(side: str) -> float:
-            if side == "worker":
-                return stats.median(through_worker(server, case, tmp_path, num_warmup, num_steps, on))
-            return stats.median(by_hand(model, batch, num_warmup, num_steps, variables))
+    def more_ratios(num_rounds: int) -> list[float]:
+        numbers = map(str, (num_rounds, num_turns, num_steps))
+        command = [sys.executable, str(SIDE_BY_SIDE), str(tmp_path / "case.json"), *numbers]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env={**os.environ, **variables}, timeout=1500
+        )
+        ratios: list[float] = json.loads(done.stdout)
+        return ratios
 
-        def ratio(number: int) -> float:
-            order = ("worker", "hand") if number % 2 else ("hand", "worker")
-            sides = {side: median_of(side) for side in order}
-            return sides["worker"] / sides["hand"]
-
-        verdict, figures = decide(ratio, bound)
+    verdict, figures = decide(more_ratios, bound)
     print(f"\nstep time, worker over hand-written, {model} batch {batch}, {on}: {figures}")
     assert verdict == "kept", f"{verdict}: {figures}"
 
@@ -254,6 +262,27 @@ def test_the_sampler_and_the_controller_are_light(tmp_path: Path) -> None:
     )
     assert cost.sampler_cpu_pct < 1.0
     assert megabytes < 120
+
+
+def test_watching_a_device_takes_less_than_one_percent_of_a_processor(nvml_stand_in: StandIn) -> None:
+    nvml_stand_in.set("*.processes 1,2,3", "*.power_mw 90000")
+    share_pct, num_samples = nvml_stand_in.run(
+        """
+from benchbox.measure.nvml import Nvml
+from benchbox.measure.sampler import Sampler
+from benchbox.schema import Window
+nvml = Nvml()
+sampler = Sampler(10, [nvml.devices[0].uuid], nvml)
+sampler.start(os.getpid())
+time.sleep(5)
+sampler.stop()
+host = sampler.telemetry([Window(start_at_ns=0, end_at_ns=2**62, num_steps=1)])[1]
+print(json.dumps((sampler.cpu_share_pct, len(host.sample_at_ns))))
+"""
+    )
+    print(f"\nsampler with one stand-in device: {share_pct:.2f} % of one core")
+    assert num_samples >= 40
+    assert share_pct < 1
 
 
 def test_help_comes_within_twice_the_time_of_importing_typer() -> None:

@@ -1,0 +1,64 @@
+"""The command line: parsing, printing, exit codes. Nothing else prints or exits.
+
+One module a command. Heavy imports stay inside the commands, so that ``--help`` is quick; torch is never
+imported here. Exit codes: 0 done; 1 the run finished but no case was ``ok``; 2 bad input; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+import benchbox
+from benchbox.cli.hardware import hw_app
+from benchbox.cli.report import report, schema
+from benchbox.cli.run import run
+from benchbox.errors import BenchboxError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command()(run)
+app.command()(report)
+app.command()(schema)
+app.add_typer(hw_app, name="hw")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"benchbox {benchbox.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Benchmark neural-network training on the hardware you have, and get a report you can trust."""
+
+
+def main() -> None:
+    """Entry point: turns errors meant for the user into one line and exit code 2."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # ends like Ctrl-C, with a valid report
+    try:
+        app()
+    except BenchboxError as error:
+        print(f"benchbox: {_one_line(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered goes there at exit
+        raise SystemExit(1) from None
+    except OSError as error:  # a full disk, a folder that may not be written to
+        print(f"benchbox: {_one_line(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)

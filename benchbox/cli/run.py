@@ -1,0 +1,118 @@
+"""``benchbox run``: measure a suite, follow it, write the report."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchbox.errors import BadInputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchbox.measure.runner import SuiteRun
+    from benchbox.schema import Suite
+
+
+def run(
+    suite: Annotated[str, typer.Argument(help="A suite file, or the name of a shipped suite such as quick.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report. Default: bench-out/SUITE-DATE.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or a GPU's UUID.")] = "auto",
+    list_only: Annotated[bool, typer.Option("--list", help="Show the cases and run none.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with what --out holds.")] = False,
+    force: Annotated[bool, typer.Option(help="Replace what --out holds.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+) -> None:
+    """Run a suite on this machine and write report.json and report.md."""
+    from rich.console import Console
+
+    from benchbox.plan.suite import find_suite, load_suite
+    from benchbox.report.cases import case_table
+
+    path = find_suite(suite)
+    loaded = load_suite(path)
+    console = Console()
+    if list_only:
+        console.print(case_table(loaded))
+        return
+    if resume and force:
+        raise BadInputError("--resume and --force: choose one, to go on or to start anew")
+    if resume and out is None:
+        raise BadInputError("--resume: say with --out which folder to go on in")
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    folder = out if out is not None else Path("bench-out", f"{loaded.name}-{stamp}")
+    code = _run_suite(
+        loaded, path, folder, device=device, resume=resume, force=force, quiet=quiet, console=console
+    )
+    raise typer.Exit(code)
+
+
+def _run_suite(
+    suite: Suite,
+    path: Path,
+    folder: Path,
+    *,
+    device: str,
+    resume: bool,
+    force: bool,
+    quiet: bool,
+    console: Console,
+) -> int:
+    from benchbox.measure.folder import REPORT_NAME, SUMMARY_NAME
+    from benchbox.measure.runner import SuiteRun
+    from benchbox.report.files import read_report, write_report, write_text
+    from benchbox.report.from_run import report_of_run
+    from benchbox.report.markdown import render_markdown
+    from benchbox.report.terminal import terminal_view
+
+    with SuiteRun(suite, path.parent, folder, device=device, resume=resume, force=force) as suite_run:
+        if suite_run.is_complete() and (folder / REPORT_NAME).is_file():
+            interrupted, done = False, "nothing was left to measure"
+            report = read_report(folder / REPORT_NAME)
+        else:
+            interrupted = _follow(suite_run, console, quiet=quiet)
+            done = f"written: {folder / REPORT_NAME} and {SUMMARY_NAME}"
+            report = report_of_run(suite_run)
+            write_report(report, folder / REPORT_NAME)
+            write_text(render_markdown(report), folder / SUMMARY_NAME)
+    if not quiet:
+        console.print(terminal_view(report, console.width))
+        console.print(done, markup=False, highlight=False, soft_wrap=True)
+    if interrupted:
+        print("benchbox: interrupted; go on with --resume", file=sys.stderr)
+        return 130
+    return 0 if any(case.outcome == "ok" for case in report.cases) else 1
+
+
+def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:
+    """Run to the end, or to Ctrl-C; whether it was interrupted."""
+    import contextlib
+
+    from benchbox.report.live import open_display
+
+    with contextlib.closing(suite_run.events()) as events:
+        try:
+            with open_display(console, suite_run.suite, quiet=quiet) as display:
+                for event in events:
+                    display.show(event)
+                if suite_run.can_measure_cost_of_watching():
+                    display.note("measuring what watching costs")
+                    suite_run.measure_cost_of_watching()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            _ignore_interrupts()
+    return False
+
+
+def _ignore_interrupts() -> None:
+    """From here to the end, so that no Ctrl-C, and no second one, costs the report of what is measured."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
