@@ -29,7 +29,7 @@ from benchbox.schema._base import (
 from benchbox.schema.case import Case, MeasureSettings, Suite
 from benchbox.schema.diagnosis import Diagnosis, Evidence, Suggestion
 from benchbox.schema.environment import DeviceFacts, Environment, HostFacts, TorchFacts
-from benchbox.schema.estimate import MemoryEstimate
+from benchbox.schema.estimate import CaseEstimate, EstimateTask, MemoryEstimate, SuiteEstimate
 from benchbox.schema.evidence import (
     AllReduceCeiling,
     BatchSplit,
@@ -77,6 +77,7 @@ __all__ = [
     "BatchSplit",
     "Bottleneck",
     "Case",
+    "CaseEstimate",
     "CaseResult",
     "CaseSummary",
     "Ceilings",
@@ -88,6 +89,7 @@ __all__ = [
     "DeviceTelemetry",
     "Diagnosis",
     "Environment",
+    "EstimateTask",
     "Evidence",
     "Flops",
     "HardwareProfile",
@@ -124,6 +126,7 @@ __all__ = [
     "Strategy",
     "Suggestion",
     "Suite",
+    "SuiteEstimate",
     "Sureness",
     "TelemetryCost",
     "TorchFacts",

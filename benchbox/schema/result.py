@@ -115,6 +115,7 @@ class CaseResult(Record, frozen=True, kw_only=True):
     scaling: Scaling | None = None
     diagnosis: Diagnosis | None = None
     memory_estimate: MemoryEstimate | None = None
+    memory_estimate_unknown_reason: str | None = None
 
 
 class TelemetryCost(Record, frozen=True, kw_only=True):

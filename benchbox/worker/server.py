@@ -5,7 +5,8 @@ computes, so a fork of it starts as clean as a new process does. The controller 
 round of repetitions: attempts of one case never share a server, and so not its memory layout either.
 
 Lines of JSON on standard input: ``{"task": PATH}`` forks a worker for a task file, ``{"facts": PATH}`` one
-that writes :class:`TorchFacts`. Lines on standard output: ``{"started": PID}``, then ``{"ended": PID,
+that writes :class:`TorchFacts`, ``{"estimate": PATH}`` one that foretells memory. Lines on standard output:
+``{"started": PID}``, then ``{"ended": PID,
 "status": N}`` with N negative for a signal. When standard input closes, the worker's process group is killed
 and the server ends, so nothing outlives a killed controller.
 """
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchbox.schema import WorkerTask
+from benchbox.schema import EstimateTask, WorkerTask
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _ORPHANS_END_WITHIN_S = 5.0
@@ -38,6 +39,7 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stderr: str
     task: str | None = None
     facts: str | None = None
+    estimate: str | None = None
     cudnn_benchmark: bool = True
 
 
@@ -154,6 +156,11 @@ def _work(command: Command) -> None:
     if command.facts is not None:
         facts = torch_facts(command.cudnn_benchmark)
         write_aside(Path(command.facts), msgspec.json.encode(facts))
+    if command.estimate is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tracing needs no device and shall hold none
+        from benchbox.worker.estimate import run_estimates
+
+        run_estimates(msgspec.json.decode(Path(command.estimate).read_bytes(), type=EstimateTask))
 
 
 if __name__ == "__main__":
