@@ -73,8 +73,8 @@ class TestTerminal:
     def test_a_straggler_is_named_in_words(self) -> None:
         report = make_ranks_report()
         said = (
-            f"hint  reference-cnn b32 fp32 fsdp2 x2: rank 1 is a straggler (node 0, {UUIDS[1]}): its own work "
-            "takes 17.8 ms, the middle rank's 14.8 ms, and the others wait for it"
+            f"hint  reference-cnn b32 fp32 fsdp2 x2: rank 1 is a straggler (node 0, {UUIDS[1]}): its own "
+            "work takes 17.8 ms, the middle rank's 14.8 ms, and the others wait for it"
         )
         assert said in " ".join(terminal(report, 400))
         assert "rank 1 is a straggler" in render_markdown(report)
