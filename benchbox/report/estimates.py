@@ -38,7 +38,7 @@ def with_estimates(report: Report, estimates: Mapping[str, CaseEstimate]) -> Rep
 def terminal_estimate(estimate: SuiteEstimate) -> Group:
     """A row a case, within 80 columns; reasons stand below."""
     from rich import box
-    from rich.console import Group, RenderableType
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 

@@ -3,8 +3,8 @@
 Sources: Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models",
 section 3 (states of mixed precision: weights and gradients in the low precision, 12 bytes of fp32 weights
 and Adam's moments a parameter; stage 1 divides the latter by the number of ranks, stage 2 gradients too,
-stage 3 weights too); DeepSpeed's defaults for buckets (deepspeed/runtime/zero/config.py); DDP's reducer, whose buckets
-hold a copy of all gradients; FSDP2, which shards fp32 weights and gathers a stage at a time.
+stage 3 weights too); DeepSpeed's defaults for buckets (deepspeed/runtime/zero/config.py); DDP's reducer,
+whose buckets hold a copy of all gradients; FSDP2, which shards fp32 weights and gathers a stage at a time.
 """
 
 from __future__ import annotations
