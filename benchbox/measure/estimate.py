@@ -92,6 +92,15 @@ def estimates_for(
     return found
 
 
+def why_skipped(answer: CaseEstimate | None) -> str | None:
+    """Why a case need not be tried where unfit ones are to be skipped; ``None`` where it may fit."""
+    known = None if answer is None else answer.estimate
+    if known is None or known.fits is not False or known.device_memory_bytes is None:
+        return None
+    needs, has = known.peak_device_interval_bytes.low / 2**30, known.device_memory_bytes / 2**30
+    return f"not run: foretold to need at least {needs:.3g} GiB, and the device has {has:.3g} GiB"
+
+
 def _ask(
     cases: list[Case],
     device: EstimateDevice,

@@ -43,7 +43,7 @@ class MemoryEstimate(Record, frozen=True, kw_only=True):
     host_bytes: Count = 0
     """Of parameters, gradients and optimizer state that a strategy keeps on the host, for each rank."""
     device_memory_bytes: Count | None = None
-    """What the device has; ``None`` where no profile or device says."""
+    """What the device has, for each rank; ``None`` where no profile or device says."""
     fits: bool | None = None
     """``None`` where the interval spans what the device has, or that is not known."""
     largest_per_device_batch_size: PositiveInt | None = None

@@ -100,9 +100,10 @@ class Estimator:
             memory = constant(trace_fake(setup, case, case.per_device_batch_size, self._import_dirs))
         layout = layout_of(case, memory)
         estimate = _put_together(case, memory, layout, around)
-        limit = self._memory_bytes
-        if limit is None:
+        if self._memory_bytes is None:
             return estimate
+        # Each rank has a GPU to itself; on a CPU they share one memory.
+        limit = self._memory_bytes if self._is_gpu else self._memory_bytes // case.world_size
         largest = None
         if is_linear:
             key = msgspec.structs.replace(case, case_id="", per_device_batch_size=1)

@@ -7,8 +7,9 @@ round of repetitions: attempts of one case never share a server, and so not its 
 Lines of JSON on standard input: ``{"task": PATH}`` forks a worker for a task file, with ``"num_ranks"`` one
 that is torchrun's agent and starts so many ranks; ``{"facts": PATH}`` forks one that writes
 :class:`TorchFacts`, ``{"estimate": PATH}`` one that foretells memory. Lines on standard output:
-``{"started": PID}``, then ``{"ended": PID, "status": N}`` with N negative for a signal. When standard input closes, the worker and all that it started are killed and the
-server ends, so nothing outlives a killed controller.
+``{"started": PID}``, then ``{"ended": PID, "status": N}`` with N negative for a signal. When standard input
+closes, the worker and all that it started are killed and the server ends, so nothing outlives a killed
+controller.
 
 Torchrun's ranks lead sessions of their own, so a killed group does not take them along. But whatever loses
 its parent becomes the server's own child, and is killed as such.

@@ -1,0 +1,43 @@
+"""``benchbox estimate`` as a user calls it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchbox.schema import SuiteEstimate
+from tests.runs import TINY, benchbox, importing, write_suite
+
+
+def test_json_holds_every_case_and_the_controller_never_imports_torch(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path)
+    done, imported = importing(
+        "estimate", suite, "--profile", "h100-sxm5-80gb", "--format", "json", cwd=tmp_path
+    )
+    assert done.returncode == 0
+    found = msgspec.json.decode(done.stdout, type=SuiteEstimate)
+    assert [answer.case_id for answer in found.estimates] == [case.case_id for case in found.cases]
+    assert all(answer.estimate is not None and answer.estimate.fits for answer in found.estimates)
+    assert found.device_memory_bytes == 81_559 << 20
+    assert not {"torch", "deepspeed"} & imported
+    assert not any(name.startswith("benchbox.worker") for name in imported)
+
+
+def test_without_a_profile_it_is_for_this_machine(tmp_path: Path) -> None:
+    done = benchbox("estimate", write_suite(tmp_path, TINY), cwd=tmp_path, COLUMNS="80")
+    assert done.returncode == 0
+    assert "mlp b4 fp32" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "arguments", [("no-such-suite",), ("quick", "--profile", "no-such-device"), ("quick", "--format", "xml")]
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = benchbox("estimate", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    if "--format" not in arguments:
+        assert len(done.stderr.splitlines()) == 1
