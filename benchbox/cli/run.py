@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchbox.measure.runner import SuiteRun
-    from benchbox.schema import Suite
 
 
 def run(
@@ -28,6 +27,10 @@ def run(
     list_only: Annotated[bool, typer.Option("--list", help="Show the cases and run none.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with what --out holds.")] = False,
     force: Annotated[bool, typer.Option(help="Replace what --out holds.")] = False,
+    skip_unfit: Annotated[
+        bool,
+        typer.Option("--skip-unfit", help="Do not try cases that surely need more memory."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
     """Run a suite on this machine and write report.json and report.md."""
@@ -48,35 +51,30 @@ def run(
         raise BadInputError("--resume: say with --out which folder to go on in")
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     folder = out if out is not None else Path("bench-out", f"{loaded.name}-{stamp}")
-    code = _run_suite(
-        loaded, path, folder, device=device, resume=resume, force=force, quiet=quiet, console=console
+    from benchbox.measure.runner import SuiteRun
+
+    suite_run = SuiteRun(
+        loaded, path.parent, folder, device=device, resume=resume, force=force, skip_unfit=skip_unfit
     )
+    code = _run_suite(suite_run, folder, quiet=quiet, console=console)
     raise typer.Exit(code)
 
 
-def _run_suite(
-    suite: Suite,
-    path: Path,
-    folder: Path,
-    *,
-    device: str,
-    resume: bool,
-    force: bool,
-    quiet: bool,
-    console: Console,
-) -> int:
+def _run_suite(suite_run: SuiteRun, folder: Path, *, quiet: bool, console: Console) -> int:
     from benchbox.measure.folder import REPORT_NAME, SUMMARY_NAME
-    from benchbox.measure.runner import SuiteRun
+    from benchbox.report.estimates import unfit_lines
     from benchbox.report.files import read_report, write_report, write_text
     from benchbox.report.from_run import report_of_run
     from benchbox.report.markdown import render_markdown
     from benchbox.report.terminal import terminal_view
 
-    with SuiteRun(suite, path.parent, folder, device=device, resume=resume, force=force) as suite_run:
+    with suite_run:
         if suite_run.is_complete() and (folder / REPORT_NAME).is_file():
             interrupted, done = False, "nothing was left to measure"
             report = read_report(folder / REPORT_NAME)
         else:
+            for line in unfit_lines(suite_run.suite.cases, suite_run.estimates):
+                print(f"benchbox: warning: {line}", file=sys.stderr)
             interrupted = _follow(suite_run, console, quiet=quiet)
             done = f"written: {folder / REPORT_NAME} and {SUMMARY_NAME}"
             report = report_of_run(suite_run)

@@ -15,7 +15,8 @@ from benchbox.measure.attempt import Tick, unsupported, watch_attempt
 from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case
 from benchbox.measure.devices import find_devices, name_slice
 from benchbox.measure.environment import describe_environment
-from benchbox.measure.folder import JOURNAL_NAME, make_work_dir, refuse_to_overwrite, remove_reports
+from benchbox.measure.estimate import device_of_environment, estimates_for, why_skipped
+from benchbox.measure.folder import JOURNAL_NAME, REPORT_NAME, make_work_dir, refuse_to_overwrite, remove_reports
 from benchbox.measure.journal import (
     Finished,
     Journal,
@@ -35,6 +36,7 @@ from benchbox.schema import (
     SCHEMA_VERSION,
     AttemptResult,
     Case,
+    CaseEstimate,
     HardwareProfile,
     JournalHeader,
     JournalLine,
@@ -69,15 +71,25 @@ class SuiteRun:
     """
 
     def __init__(
-        self, suite: Suite, suite_dir: Path, out_dir: Path, *, device: str, resume: bool, force: bool
+        self,
+        suite: Suite,
+        suite_dir: Path,
+        out_dir: Path,
+        *,
+        device: str,
+        resume: bool,
+        force: bool,
+        skip_unfit: bool = False,
     ) -> None:
         self.suite = suite
         self.out_dir = out_dir.absolute()
         self.attempts: list[AttemptResult] = []
         self.telemetry_cost: TelemetryCost | None = None
+        self.estimates: dict[str, CaseEstimate] = {}
         self._suite_dir = suite_dir.absolute()
         self._device_choice = device
         self._resume = resume
+        self._skip_unfit = skip_unfit
         self._force = force
         self._settled = Settled(suite)
         self._server: WorkerServer | None = None
@@ -95,6 +107,8 @@ class SuiteRun:
             self._start_server()
             self._open_folder(finished)
             closing.callback(shutil.rmtree, self._work_dir, ignore_errors=True)
+            if not (self.is_complete() and (self.out_dir / REPORT_NAME).is_file()):
+                self._estimate_memory()
             closing.callback(self._close_server)  # first of all, so that no worker writes there any more
             self._closing = closing.pop_all()
         return self
@@ -180,13 +194,25 @@ class SuiteRun:
         )
 
     def _attempt(self, case: Case, repetition: int) -> Generator[Tick | AttemptResult, None, None]:
-        reason = why_unsupported(case, self._machine)
+        reason = why_unsupported(case, self._machine) or self._why_skipped(case)
         if reason is not None:
             yield unsupported(case, repetition, reason)
             return
         task = self._task(case, self.suite.measure, repetition, extra_passes=repetition == 0)
         variables = self._placement.rank_variables(case, self.suite.measure)
         yield from watch_attempt(self._running_server(), task, self._sampler(case), variables)
+
+    def _estimate_memory(self) -> None:
+        """Foretell every case's memory, once a run, before anything is measured."""
+        self.estimates = estimates_for(
+            self.suite.cases,
+            device_of_environment(self.environment),
+            self._running_server(),
+            (str(self._suite_dir), str(Path.cwd())),
+        )
+
+    def _why_skipped(self, case: Case) -> str | None:
+        return why_skipped(self.estimates.get(case.case_id)) if self._skip_unfit else None
 
     def _sampler(self, case: Case) -> Sampler | None:
         hz = self.suite.measure.telemetry_hz

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from benchbox.report.estimates import estimate_cells, estimate_columns
 from benchbox.report.facts import loss_check, phase_times, stop_reasons, warmup_ends
 from benchbox.report.text import clean
 from benchbox.schema import Case, CaseResult, CaseSummary, Interval, PhaseTimes, Report, Scaling
@@ -30,8 +31,16 @@ def _columns() -> list[str]:
         for name in (*CaseSummary.__struct_fields__, *Scaling.__struct_fields__)
         for column in ((f"{name}_low", f"{name}_high") if name.endswith("_interval") else (name,))
     ]
-    closing = ("warmup_end", "stop_reason", "agrees_with_fp32", "suite", "device", "created_at")
-    return [*Case.__struct_fields__, "outcome", "reason", *figures, *_PHASES, *closing]
+    estimated = [f"estimated_{name}" for name in estimate_columns()]
+    closing = (
+        "warmup_end",
+        "stop_reason",
+        "agrees_with_fp32",
+        "suite",
+        "device",
+        "created_at",
+    )
+    return [*Case.__struct_fields__, "outcome", "reason", *figures, *_PHASES, *estimated, *closing]
 
 
 def _row(result: CaseResult, report: Report) -> dict[str, object]:
@@ -42,6 +51,7 @@ def _row(result: CaseResult, report: Report) -> dict[str, object]:
     if result.summary:
         row["straggler_ranks"] = ";".join(map(str, result.summary.straggler_ranks))
     row |= {name: getattr(phases, name) for name in _PHASES if phases}
+    row |= {f"estimated_{name}": value for name, value in estimate_cells(result.memory_estimate).items()}
     row |= {
         "warmup_end": ";".join(warmup_ends(result.attempts)),
         "stop_reason": ";".join(stop_reasons(result.attempts)),

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from benchbox.report.markdown_table import pipe_table
 from benchbox.report.text import UNKNOWN, case_labels, clean, escape_markdown, memory
 from benchbox.schema import Case, CaseEstimate, CaseResult, Interval, MemoryEstimate, Report, SuiteEstimate
+from benchbox.stats import median
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
-    from rich.table import Table
 
 _FITS = {True: "yes", False: "no", None: "unsure"}
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -152,25 +152,19 @@ def comparison_rows(report: Report) -> tuple[list[str], list[list[str | None]]]:
     return titles, rows
 
 
-def terminal_comparison(report: Report) -> Table | None:
-    """The same in 80 columns, three lines a case; ``None`` where nothing was foretold."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    titles, rows = comparison_rows(report)
-    if not rows:
+def comparison_line(report: Report) -> str | None:
+    """How far off the estimates were, in one line; ``None`` where nothing was foretold and measured."""
+    figure = "resident memory" if report.environment.device == "cpu" else "allocated memory"
+    errors = [
+        100 * (foretold / measured - 1)
+        for result in report.cases
+        for measured, foretold in _pairs(result, report.environment.device)[:1]
+        if measured and foretold is not None
+    ]
+    if not errors:
         return None
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("memory", overflow="fold")
-    table.add_column("", no_wrap=True)
-    for name in titles[1::3]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for label, *cells in rows:
-        shown = [UNKNOWN if cell is None else cell for cell in cells]
-        stacked = ["\n".join(shown[place : place + 3]) for place in range(0, len(shown), 3)]
-        table.add_row(Text(label or UNKNOWN), Text("measured\nforetold\nerror", style="dim"), *stacked)
-    return table
+    middle, worst = median(errors), max(errors, key=abs)
+    return f"{figure} was foretold with an error of {middle:+.1f} % (median) and {worst:+.1f} % (worst)"
 
 
 def comparison_section(report: Report) -> list[str]:

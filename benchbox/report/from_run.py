@@ -7,12 +7,13 @@ from pathlib import Path
 
 from benchbox.measure.runner import SuiteRun
 from benchbox.report.build import build_report
+from benchbox.report.estimates import with_estimates
 from benchbox.schema import Report
 
 
 def report_of_run(run: SuiteRun) -> Report:
     """What ``run`` has measured so far, as a report made now."""
-    return build_report(
+    report = build_report(
         run.suite,
         run.environment,
         run.attempts,
@@ -22,6 +23,7 @@ def report_of_run(run: SuiteRun) -> Report:
         telemetry_cost=run.telemetry_cost,
         controller_peak_rss_bytes=_peak_rss_bytes(),
     )
+    return with_estimates(report, run.estimates)
 
 
 def _peak_rss_bytes() -> int | None:

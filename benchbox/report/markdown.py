@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchbox.report import figures, sentences
 from benchbox.report.environment_rows import environment_rows
+from benchbox.report.estimates import comparison_section
 from benchbox.report.facts import (
     first_and_last_loss,
     flop_counts,
@@ -34,6 +35,7 @@ def render_markdown(report: Report) -> str:
         _failures(report, labels),
         *rank_sections(report, labels),
         _phases(report, labels),
+        comparison_section(report),
         _arithmetic(report, labels),
         _losses(report, labels),
         _procedure(report, labels),

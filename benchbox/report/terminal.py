@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchbox.report import figures, sentences
+from benchbox.report.estimates import comparison_line
 from benchbox.report.facts import outcome_word
 from benchbox.report.figures import Figure
 from benchbox.report.hints import report_hints
@@ -38,7 +39,9 @@ def terminal_view(report: Report, width: int) -> RenderableType:
     labels = case_labels([case.case for case in report.cases])
     groups, unknown = figures.known_groups(report)
     notes = sentences.table_notes(report, unknown)
+    memory_line = comparison_line(report)
     closing = (
+        *(() if memory_line is None else (memory_line,)),
         sentences.telemetry_cost_line(report.telemetry_cost, report.suite.measure, labels),
         sentences.environment_line(report.environment),
     )

@@ -11,13 +11,13 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from benchbox.report.estimates import (
+    comparison_line,
     comparison_rows,
     comparison_section,
     csv_estimate,
     estimate_cells,
     estimate_columns,
     markdown_estimate,
-    terminal_comparison,
     terminal_estimate,
     unfit_lines,
     with_estimates,
@@ -124,7 +124,9 @@ def test_an_error_is_the_estimate_over_what_was_measured(tmp_path: Any) -> None:
     section = "\n".join(comparison_section(filled))
     assert "it looks at its data" in section
     assert "+5.0 %" in section
-    assert max(map(len, printed(terminal_comparison(filled)).splitlines())) <= 80
+    assert comparison_line(filled) == (
+        "allocated memory was foretold with an error of +5.0 % (median) and +5.0 % (worst)"
+    )
     write_report(filled, tmp_path / "report.json")
     assert read_report(tmp_path / "report.json") == filled
 
@@ -146,7 +148,7 @@ def test_on_a_cpu_resident_memory_is_compared() -> None:
 def test_nothing_foretold_is_nothing_shown() -> None:
     report = make_report()
     assert comparison_section(report) == []
-    assert terminal_comparison(report) is None
+    assert comparison_line(report) is None
 
 
 def test_only_a_case_that_surely_will_not_fit_is_warned_of() -> None:
