@@ -16,7 +16,13 @@ from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case
 from benchbox.measure.devices import find_devices, name_slice
 from benchbox.measure.environment import describe_environment
 from benchbox.measure.estimate import device_of_environment, estimates_for, why_skipped
-from benchbox.measure.folder import JOURNAL_NAME, REPORT_NAME, make_work_dir, refuse_to_overwrite, remove_reports
+from benchbox.measure.folder import (
+    JOURNAL_NAME,
+    REPORT_NAME,
+    make_work_dir,
+    refuse_to_overwrite,
+    remove_reports,
+)
 from benchbox.measure.journal import (
     Finished,
     Journal,
