@@ -40,7 +40,7 @@ def test_a_ring_sends_all_but_ones_own_part(
 
 
 def test_the_formula_is_in_words() -> None:
-    collectives = Collective("reduce-scatter", "gradients", 8, 2), Collective("all-gather", "weights", 4)
+    collectives = Collective("reduce-scatter", "gradients", 8, 2), Collective("all-gather", "it", 4)
     assert sent_per_step(collectives, 2)[1] == (
-        "(W - 1) / W × (2 × 8 bytes of gradients (reduce-scatter) + 1 × 4 bytes of weights (all-gather)), W = 2"
+        "(W - 1) / W × (2 × 8 bytes of gradients (reduce-scatter) + 1 × 4 bytes of it (all-gather)), W = 2"
     )
