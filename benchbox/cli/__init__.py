@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 import benchbox
+from benchbox.cli.grade import grade
 from benchbox.cli.hardware import hw_app
 from benchbox.cli.report import report, schema
 from benchbox.cli.run import run
@@ -23,6 +24,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 app.command()(run)
 app.command()(report)
 app.command()(schema)
+app.command()(grade)
 app.add_typer(hw_app, name="hw")
 
 
