@@ -19,7 +19,6 @@ from benchbox.schema import (
 )
 from benchbox.stats import median, percentile
 
-
 # The first word that is in the text decides.
 _PRECISION_WORDS: tuple[tuple[str, RatePrecision | None], ...] = (
     ("bf16", "bf16"),

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchbox.analyze.predict_model import Grid, Workload, grid, log_rates, log_work
+from benchbox.analyze.predict_model import HOST_MS, Grid, Workload, grid, log_rates, log_work
 from benchbox.analyze.predict_rates import DeviceRates
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def weigh_witnesses(work: Workload, witnesses: Sequence[Seen]) -> Evidence:
 
 
 def believe(evidence: Evidence, others: Sequence[Evidence]) -> Belief:
-    """Weigh the divisions by ``evidence`` and by ``others``: the same model and software, other precisions."""
+    """Weigh the divisions by ``evidence`` and by ``others``: same model and software, other precisions."""
     import numpy as np
 
     log_weights = evidence.division.log_prior + evidence.log_likelihood
@@ -126,6 +126,15 @@ def log_ratio(
     )
     middle = float(belief.weights @ difference)
     return middle, float(np.sqrt(belief.weights @ (difference - middle) ** 2))
+
+
+def host_share(belief: Belief, device: DeviceRates) -> float:
+    """Of the square of a step on one ``device``: how far it is the host that is waited for."""
+    import numpy as np
+
+    host = HOST_MS / belief.work.step_ms * np.exp(belief.division.host)
+    alone = np.exp(-log_rates(belief.division, belief.work, device, 1))
+    return float(belief.weights @ (host / alone) ** 2)
 
 
 def _precision_ratio(one: Evidence, two: Evidence) -> Floats:

@@ -47,8 +47,8 @@ _COMMUNICATION_LEVELS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 # An eager training step issues about a thousand kernels, at 10 to 20 µs of the host each.
 HOST_MS = 15.0
-# Gradients of some tens of millions of parameters, mixed precision.
-ALL_REDUCE_GB = 0.15
+# Gradients of fifty million parameters in mixed precision.
+ALL_REDUCE_GB = 0.1
 # Of a step whose length the table does not give.
 DEFAULT_STEP_MS = 300.0
 

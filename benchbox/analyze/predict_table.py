@@ -14,6 +14,7 @@ from benchbox.analyze.predict_fit import (
     Evidence,
     Seen,
     believe,
+    host_share,
     log_ratio,
     weigh_witnesses,
 )
@@ -72,6 +73,18 @@ class _Task(NamedTuple):
     target: str
     num_devices: int
     belief: Belief
+
+
+class _Step(NamedTuple):
+    """From one source to a task's target, whatever the batch."""
+
+    source: DeviceRates
+    num_devices: int
+    """Of the source's rows that are used."""
+    middle: float
+    spread: float
+    waiting: float
+    usual_residual: float
 
 
 def predict_table(rows: Sequence[UsableRow]) -> tuple[list[GradedPair], list[LeftOut]]:
@@ -218,6 +231,7 @@ def _pairs(task: _Task, usual_residual: float) -> Iterator[GradedPair | tuple[st
             continue
         source, like = group.rates[name], _like_count(group.curves[name], task.num_devices)
         example = f"{group.first.model}, {group.wording}: {name} to {task.target}"
+        step: _Step | None = None
         for batch, measured in rows.items():
             if source.vendor != target.vendor:
                 run = "one row of the same workload on another device of the target's vendor"
@@ -229,33 +243,39 @@ def _pairs(task: _Task, usual_residual: float) -> Iterator[GradedPair | tuple[st
                 run = "the odd row measured again"
                 yield "the other devices' rows contradict each other", run, example
             else:
-                yield _pair(task, source, like, batch, measured, usual_residual) or (
+                step = step or _step(task, source, like, usual_residual)
+                yield _pair(task, step, batch, measured) or (
                     f"the batches differ by more than a factor of {MAX_BATCH_FACTOR:g}",
                     "a row of the source at a batch nearer to the target's",
                     example,
                 )
 
 
-def _pair(
-    task: _Task, source: DeviceRates, like: int, batch: float | None, measured: float, usual_residual: float
-) -> GradedPair | None:
-    group, first = task.group, task.group.first
+def _step(task: _Task, source: DeviceRates, like: int, usual_residual: float) -> _Step:
+    target = task.group.rates[task.target]
+    middle, spread = log_ratio(task.belief, (source, like), (target, task.num_devices))
+    waiting = max(host_share(task.belief, source), host_share(task.belief, target))
+    return _Step(source, like, middle, spread, waiting, usual_residual)
+
+
+def _pair(task: _Task, step: _Step, batch: float | None, measured: float) -> GradedPair | None:
+    group, first, source = task.group, task.group.first, step.source
     target = group.rates[task.target]
-    curve = {b: rate for (n, b), rate in group.curves[source.name].items() if n == like}
+    curve = {b: rate for (n, b), rate in group.curves[source.name].items() if n == step.num_devices}
     start, batch_factor = rate_at_batch(curve, batch)
     if abs(math.log(batch_factor)) > math.log(MAX_BATCH_FACTOR):
         return None
-    middle, spread = log_ratio(task.belief, (source, like), (target, task.num_devices))
-    center = start + middle + BATCH_POWER * math.log(batch_factor)
+    center = start + step.middle + BATCH_POWER * math.log(batch_factor)
     half = log_half_width(
         task.belief,
-        spread=spread,
+        spread=step.spread,
+        waiting=step.waiting,
         source=source,
         target=target,
-        usual_residual=usual_residual,
+        usual_residual=step.usual_residual,
         software_factor=software_factor(first),
         batch_factor=batch_factor,
-        num_devices=(like, task.num_devices),
+        num_devices=(step.num_devices, task.num_devices),
     )
     return GradedPair(
         model=first.model,

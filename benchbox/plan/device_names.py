@@ -36,6 +36,7 @@ def match_device_name(name: str, profiles: Sequence[HardwareProfile]) -> Hardwar
 
 @cache
 def _words(name: str) -> frozenset[str]:
+    name = re.sub(r"(?i)\b(rtx|gtx)(?=\d|a\d)", r"\1 ", name)  # RTX4090
     text = re.sub(r"\bsxm\d?\b", "sxm", re.sub(r"[^a-z0-9]+", " ", name.casefold()))
     text = re.sub(r"\b(\d+) ?(?:gb|g)\b", r"\1gb", text)
     return frozenset(text.split()) - _NOISE

@@ -93,12 +93,14 @@ def _left_out(verb: str, noun: str, entries: Sequence[LeftOut]) -> list[str]:
 
 
 def _closing(result: GradeResult) -> list[str]:
-    by_flops, by_bandwidth, own = result.naive_peak_flops, result.naive_bandwidth, result.overall
-    return [
-        f"The same pairs by a naive rule: peak FLOP/s median {by_flops.median_pct:.1f} %, p80 {by_flops.p80_pct:.1f} %; "
-        + f"bandwidth median {by_bandwidth.median_pct:.1f} %, p80 {by_bandwidth.p80_pct:.1f} %.",
-        f"Worst error that its interval did not announce: {own.worst_unannounced_pct:.1f} %.",
+    naive = {"peak FLOP/s": result.naive_peak_flops, "bandwidth": result.naive_bandwidth}
+    lines = [
+        f"By the ratio of {name} alone: median {figures.median_pct:.1f} %, p80 {figures.p80_pct:.1f} %, "
+        f"worst {figures.worst_pct:.1f} %."
+        for name, figures in naive.items()
     ]
+    unannounced = result.overall.worst_unannounced_pct
+    return [*lines, f"Worst error that its interval did not announce: {unannounced:.1f} %."]
 
 
 def _groupings(result: GradeResult) -> list[str]:
