@@ -13,7 +13,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchbox.analyze.predict_model import HOST_MS, Grid, Workload, grid, log_rates, log_work
+from benchbox.analyze.predict_model import (
+    Grid,
+    Workload,
+    compute_share,
+    grid,
+    log_rates,
+    log_work,
+)
 from benchbox.analyze.predict_rates import DeviceRates
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ _NU = 4
 _WITNESS_SD = 0.06
 _PRECISION_RATIO_SD = 0.25
 _OTHER_PRECISION_WEIGHT = 0.5
+_COMPUTE_SHARE_SD = 0.15
 # Rate grows with about this power of the batch where no curve tells: fixed work is shared by more samples.
 BATCH_POWER = 0.1
 
@@ -88,6 +96,18 @@ def weigh_witnesses(work: Workload, witnesses: Sequence[Seen]) -> Evidence:
     return Evidence(work, division, named, likelihood, dict(zip(named, residuals, strict=True)))
 
 
+def weigh_compute_share(evidence: Evidence, device: DeviceRates, share: float) -> Evidence:
+    """``evidence`` with a profiled step of ``device``: matrix products and convolutions took ``share`` of it.
+
+    A convolution may itself wait for memory, so the share says only so much.
+    """
+    import numpy as np
+
+    expected = compute_share(evidence.division, evidence.work, device)
+    residual = (expected - share) / _COMPUTE_SHARE_SD
+    return evidence._replace(log_likelihood=evidence.log_likelihood - np.square(residual) / 2)
+
+
 def believe(evidence: Evidence, others: Sequence[Evidence]) -> Belief:
     """Weigh the divisions by ``evidence`` and by ``others``: same model and software, other precisions."""
     import numpy as np
@@ -132,7 +152,7 @@ def host_share(belief: Belief, device: DeviceRates) -> float:
     """Of the square of a step on one ``device``: how far it is the host that is waited for."""
     import numpy as np
 
-    host = HOST_MS / belief.work.step_ms * np.exp(belief.division.host)
+    host = belief.work.host_ms / belief.work.step_ms * np.exp(belief.division.host)
     alone = np.exp(-log_rates(belief.division, belief.work, device, 1))
     return float(belief.weights @ (host / alone) ** 2)
 

@@ -54,7 +54,7 @@ DEFAULT_STEP_MS = 300.0
 
 # A100-SXM4 by the same rules as every other device; only ratios to it matter.
 _REFERENCE_TFLOPS = {"fp16": 271.4, "bf16": 271.4, "tf32": 135.7, "fp32": 17.0}
-_REFERENCE_BANDWIDTH = 2039.0
+REFERENCE_BANDWIDTH = 2039.0
 _REFERENCE_ON_CHIP = 152.3
 # Time of the same operations in wider numbers: matrix units get nearer to a lower peak, hence the power;
 # activations double but master weights and statistics were fp32 all along.
@@ -91,6 +91,8 @@ class Workload(NamedTuple):
     precision: RatePrecision
     step_ms: float
     """About how long a step takes on the reference device."""
+    host_ms: float = HOST_MS
+    """The step's fixed time of the host, where it was measured."""
 
 
 def model_family(model: str) -> Family:
@@ -125,13 +127,9 @@ def log_rates(division: Grid, work: Workload, device: DeviceRates, num_devices: 
     """
     import numpy as np
 
-    compute, bandwidth, on_chip = _shares(division, work)
-    on_device = (
-        compute * (_REFERENCE_TFLOPS[work.precision] / device.compute_tflops)
-        + bandwidth * (_REFERENCE_BANDWIDTH / device.bandwidth_gb_per_s)
-        + on_chip * (_REFERENCE_ON_CHIP / device.on_chip_ghz)
-    )
-    host = HOST_MS / work.step_ms * np.exp(division.host)
+    compute, bandwidth, on_chip = _times(division, work, device)
+    on_device = compute + bandwidth + on_chip
+    host = work.host_ms / work.step_ms * np.exp(division.host)
     squares = on_device**2 + host**2
     if num_devices > 1:
         traffic_gb = ALL_REDUCE_GB * 2 * (num_devices - 1) / num_devices * np.exp(division.communication)
@@ -161,7 +159,18 @@ def _amounts(division: Grid, work: Workload) -> tuple[Floats, float, Floats]:
     )
 
 
-def _shares(division: Grid, work: Workload) -> tuple[Floats, Floats, Floats]:
+def compute_share(division: Grid, work: Workload, device: DeviceRates) -> Floats:
+    """Of the device's own time: what is compute-bound, for each division."""
+    compute, bandwidth, on_chip = _times(division, work, device)
+    return compute / (compute + bandwidth + on_chip)
+
+
+def _times(division: Grid, work: Workload, device: DeviceRates) -> tuple[Floats, Floats, Floats]:
+    """Compute-bound, bandwidth-bound and on-chip-bound time in steps of the reference device."""
     compute, bandwidth, on_chip = _amounts(division, work)
     total = compute + bandwidth + on_chip
-    return compute / total, bandwidth / total, on_chip / total
+    return (
+        compute / total * (_REFERENCE_TFLOPS[work.precision] / device.compute_tflops),
+        bandwidth / total * (REFERENCE_BANDWIDTH / device.bandwidth_gb_per_s),
+        on_chip / total * (_REFERENCE_ON_CHIP / device.on_chip_ghz),
+    )

@@ -25,7 +25,7 @@ from benchbox.analyze.predict_interval import (
     log_half_width,
     step_kind,
 )
-from benchbox.analyze.predict_model import DEFAULT_STEP_MS, Workload, model_family
+from benchbox.analyze.predict_model import DEFAULT_STEP_MS, REFERENCE_BANDWIDTH, Workload, model_family
 from benchbox.analyze.predict_rates import DeviceRates, RatePrecision
 from benchbox.schema import GradedPair, LeftOut, ThroughputRow
 from benchbox.stats import median
@@ -171,7 +171,11 @@ def _evidence(group: _Group, target: str, num_devices: int) -> Evidence:
         if name != target and (witness := _middle_of(curve, group.rates[name], num_devices)) is not None
     ]
     step_ms = [
-        1e3 * witness.batch / math.exp(witness.log_rate) * witness.device.bandwidth_gb_per_s / 2039.0
+        1e3
+        * witness.batch
+        / math.exp(witness.log_rate)
+        * witness.device.bandwidth_gb_per_s
+        / REFERENCE_BANDWIDTH
         for witness in seen
         if witness.batch is not None and group.first.rate_counts_samples
     ]

@@ -16,6 +16,7 @@ import typer
 import benchbox
 from benchbox.cli.grade import grade
 from benchbox.cli.hardware import hw_app
+from benchbox.cli.plan import plan
 from benchbox.cli.report import report, schema
 from benchbox.cli.run import run
 from benchbox.errors import BenchboxError
@@ -25,6 +26,7 @@ app.command()(run)
 app.command()(report)
 app.command()(schema)
 app.command()(grade)
+app.command()(plan)
 app.add_typer(hw_app, name="hw")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from benchbox.report.csvfile import csv_cell
 from benchbox.report.markdown_table import pipe_table
 from benchbox.report.text import clean, escape_markdown, significant
 from benchbox.schema import GradedPair, GradeFigures, GradeGroup, GradeResult, LeftOut
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _TITLES = ("pairs", "median", "p80", "worst", "coverage")
 _MAX_GROUPS = 12
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def last_line(figures: GradeFigures) -> str:
@@ -72,7 +72,7 @@ def render_grade_csv(result: GradeResult) -> str:
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(GradedPair.__struct_fields__)
     for pair in result.pairs:
-        writer.writerow([_csv_cell(getattr(pair, name)) for name in GradedPair.__struct_fields__])
+        writer.writerow([_joined(getattr(pair, name)) for name in GradedPair.__struct_fields__])
     return buffer.getvalue()
 
 
@@ -123,12 +123,5 @@ def _cells(figures: GradeFigures) -> tuple[str, ...]:
     )
 
 
-def _csv_cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, tuple):
-        value = "; ".join(map(str, value))
-    if isinstance(value, str):
-        text = clean(value)
-        return f"'{text}" if value.startswith(_FORMULA_STARTS) or text.startswith(_FORMULA_STARTS) else text
-    return str(value)
+def _joined(value: object) -> str:
+    return csv_cell("; ".join(map(str, value)) if isinstance(value, tuple) else value)
