@@ -59,6 +59,8 @@ class DeviceRates(NamedTuple):
     on_chip_ghz: float
     """Multiprocessors times sustained clock: what bounds instruction issue, caches and shared memory."""
     link_gb_per_s: float
+    peer_access: bool
+    """Whether devices of one host reach each other's memory without going through the host's."""
     hbm: bool
     checked: bool
     """Whether the architecture is one that the constants were checked against."""
@@ -91,6 +93,7 @@ def device_rates(profile: HardwareProfile, precision: RatePrecision) -> DeviceRa
         bandwidth_gb_per_s=copy / _COPY_SHARE if copy else bandwidth,
         on_chip_ghz=profile.num_multiprocessors * profile.boost_clock_mhz / 1e3 * clock,
         link_gb_per_s=link_gb_per_s(profile),
+        peer_access=_has_peer_access(profile),
         hbm=any(word in architecture for word in _HBM),
         checked=any(word in architecture for word in _CHECKED),
         peak_tflops=peak,
@@ -107,8 +110,11 @@ def link_gb_per_s(profile: HardwareProfile) -> float:
     if on_board and profile.nvlink_gb_per_s:
         return _NVLINK_SHARE * profile.nvlink_gb_per_s
     slot = _PCIE_GB_PER_S[min(5, max(3, profile.pcie_gen or 4))]
-    no_peer_access = any("GeForce" in name for name in profile.match_names)
-    return slot * _NO_PEER_ACCESS_FACTOR if no_peer_access else slot
+    return slot if _has_peer_access(profile) else slot * _NO_PEER_ACCESS_FACTOR
+
+
+def _has_peer_access(profile: HardwareProfile) -> bool:
+    return not any("GeForce" in name for name in profile.match_names)
 
 
 def _sustained_clock_share(profile: HardwareProfile) -> float:
