@@ -14,7 +14,7 @@ from benchbox.analyze.plan_rows import Row, Target, rows
 from benchbox.analyze.plan_sources import Measured, device_name, measured_cases
 from benchbox.errors import BadInputError
 from benchbox.plan.hardware import find_profile
-from benchbox.schema import HardwareProfile, LeftOut, PlanJob, PlanResult, Prices, Report
+from benchbox.schema import Configuration, HardwareProfile, LeftOut, PlanJob, PlanResult, Prices, Report
 
 
 def plan(
@@ -73,7 +73,7 @@ def plan(
         budget_answer=answer(job.budget, least),
         both_answer=keeps_both(shown) if deadline_s and job.budget else None,
         refused=tuple(refused),
-        notes=tuple(_notes(job, prices, cases, found)),
+        notes=tuple(_notes(job, prices, cases, shown)),
     )
 
 
@@ -174,14 +174,16 @@ def _nothing_left(refused: Sequence[LeftOut], job: PlanJob) -> str:
     )
 
 
-def _notes(job: PlanJob, prices: Prices | None, cases: Sequence[Measured], found: Sequence[Row]) -> list[str]:
+def _notes(
+    job: PlanJob, prices: Prices | None, cases: Sequence[Measured], shown: Sequence[Configuration]
+) -> list[str]:
     notes = []
-    if job.global_batch_size is None and max(job.counts) > 1:
+    if job.global_batch_size is None and any(one.count > 1 for one in shown):
         notes.append(
-            "The global batch grows with the number of devices; --global-batch-size holds it, "
-            "where more samples may be needed for the same result."
+            "The global batch grows with the number of devices, and more samples may be needed for the same "
+            "result; --global-batch-size holds it."
         )
-    if any(row.fits_memory is None for row in found):
+    if any(one.fits_memory is None for one in shown):
         notes.append("Where memory is `?`, nothing measured or foretold says whether the case fits.")
     if not any(case.power_w for case in cases):
         notes.append("The reports have no power, so what is measured has no energy.")

@@ -95,10 +95,12 @@ def foretell(
     configuration in other precisions, a sequence each. Nothing that was measured on the target enters.
     """
     precision: RatePrecision = sources[0][0].source.case.precision
-    goal = device_rates(target, precision)
+    profiles = [target, *(rate.source.profile for rate, _ in sources)]
+    as_probed = all(profile is not None and profile.reached is not None for profile in profiles)
+    goal = device_rates(target, precision, as_probed=as_probed)
     if isinstance(goal, str):
         return Refusal(goal, "a report of this device")
-    known = _known_rates(sources, precision)
+    known = _known_rates(sources, precision, as_probed=as_probed)
     if not known:
         return Refusal(
             "the source device has no GPU profile to scale from", "`benchbox run` of the suite on one GPU"
@@ -116,12 +118,12 @@ def foretell(
 
 
 def _known_rates(
-    sources: Sequence[tuple[Rate, float]], precision: RatePrecision
+    sources: Sequence[tuple[Rate, float]], precision: RatePrecision, *, as_probed: bool = False
 ) -> list[tuple[Rate, DeviceRates, float]]:
     known = []
     for rate, fixed in sources:
         profile = rate.source.profile
-        device = device_rates(profile, precision) if profile is not None else ""
+        device = device_rates(profile, precision, as_probed=as_probed) if profile is not None else ""
         if isinstance(device, DeviceRates):
             known.append((rate, device, fixed))
     return known

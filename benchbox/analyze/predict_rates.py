@@ -68,8 +68,14 @@ class DeviceRates(NamedTuple):
     """The data sheet's, for the naive rule."""
 
 
-def device_rates(profile: HardwareProfile, precision: RatePrecision) -> DeviceRates | str:
+def device_rates(
+    profile: HardwareProfile, precision: RatePrecision, *, as_probed: bool = False
+) -> DeviceRates | str:
     """The rates of a GPU, or, in words, what its profile lacks.
+
+    ``as_probed`` takes what probes reached on the device instead of expectations. It is for comparisons in
+    which every device was probed: a short probe runs at clocks that a long training does not hold, so probed
+    and expected rates do not stand on one footing.
 
     ``tf32`` on a device that has no such mode is its ``fp32``: the switch has no effect there.
     """
@@ -83,13 +89,14 @@ def device_rates(profile: HardwareProfile, precision: RatePrecision) -> DeviceRa
         return "the profile lacks bandwidth, multiprocessors or clock"
     architecture = profile.architecture or ""
     clock = _sustained_clock_share(profile)
-    matmul = _measured(profile, precision) or peak * _matmul_share(architecture) * clock
-    copy = profile.reached.copy_gb_per_s if profile.reached else None
+    reached = profile.reached if as_probed else None
+    matmul = getattr(reached.matmul_tflops, precision) if reached else None
+    copy = reached.copy_gb_per_s if reached else None
     return DeviceRates(
         name=profile.name,
         vendor=profile.vendor,
         architecture=architecture,
-        compute_tflops=matmul,
+        compute_tflops=matmul or peak * _matmul_share(architecture) * clock,
         bandwidth_gb_per_s=copy / _COPY_SHARE if copy else bandwidth,
         on_chip_ghz=profile.num_multiprocessors * profile.boost_clock_mhz / 1e3 * clock,
         link_gb_per_s=link_gb_per_s(profile),
@@ -129,8 +136,3 @@ def _sustained_clock_share(profile: HardwareProfile) -> float:
 
 def _matmul_share(architecture: str) -> float:
     return next((share for word, _, share in _ARCHITECTURES if word in architecture), _UNKNOWN_SHARE)
-
-
-def _measured(profile: HardwareProfile, precision: RatePrecision) -> float | None:
-    reached = getattr(profile.reached.matmul_tflops, precision) if profile.reached else None
-    return reached if reached is None else float(reached)

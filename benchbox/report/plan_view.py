@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -131,8 +131,7 @@ def _limits(result: PlanResult) -> list[str]:
     return lines
 
 
-def _limit(name: str, answer: Answer, show: object) -> str:
-    assert callable(show)
+def _limit(name: str, answer: Answer, show: Callable[[float], str]) -> str:
     line = f"{name} of {show(answer.wanted)}: {_ANSWERS[answer.verdict]}"
     return line if answer.verdict == "yes" else f"{line}; {show(answer.enough)} would be enough"
 
@@ -142,8 +141,8 @@ def _closing(result: PlanResult) -> list[str]:
     if result.prices_date is not None:
         lines.append(f"prices of {result.prices_date.isoformat()}, in {result.currency}")
     refused = [
-        f"left out: {entry.num}: {clean(entry.reason)} (e.g. {clean(entry.example, limit=90)}); "
-        f"would settle it: {entry.settled_by}"
+        f"left out: {entry.num} configurations: {clean(entry.reason)} "
+        f"(e.g. {clean(entry.example, limit=90)}); would settle it: {entry.settled_by}"
         for entry in result.refused
     ]
     return [*lines, *refused, *result.notes]

@@ -16,7 +16,7 @@ from benchbox.analyze.predict_rates import DeviceRates, device_rates, link_gb_pe
 from benchbox.analyze.predict_table import rate_at_batch, software_factor
 from benchbox.plan.hardware import load_profiles
 from benchbox.plan.throughput_table import read_throughput_table
-from benchbox.schema import GradedPair, GradeResult, PrecisionRates
+from benchbox.schema import GradedPair, GradeResult, PrecisionRates, ReachedRates, ThroughputRow
 from tests.tables import GPUS, profile, row, synthetic_rows, true_rate, write_table
 
 PROFILES = load_profiles([])
@@ -176,7 +176,6 @@ def test_families_by_name() -> None:
 def test_tuned_software_leaves_less_and_unstated_software_more() -> None:
     def factor(**changes: str) -> float:
         table_row = row("T4", 1.0, **changes)
-        from benchbox.schema import ThroughputRow
 
         return software_factor(
             ThroughputRow(
@@ -262,3 +261,14 @@ def test_every_pair_has_its_measured_rate_and_a_positive_interval(tmp_path: Path
     for pair in graded(synthetic_rows(), tmp_path).pairs:
         assert isinstance(pair, GradedPair)
         assert pair.low < pair.predicted < pair.high
+
+
+def test_probed_rates_count_only_where_they_are_asked_for() -> None:
+    reached = ReachedRates(
+        matmul_tflops=PrecisionRates(fp16=200.0), conv_tflops=PrecisionRates(), copy_gb_per_s=1350
+    )
+    probed = replace(profile("A100-SXM4-40GB"), reached=reached)
+    assert device_rates(probed, "fp16") == rates("A100-SXM4-40GB")
+    own = device_rates(probed, "fp16", as_probed=True)
+    assert isinstance(own, DeviceRates)
+    assert (own.compute_tflops, own.bandwidth_gb_per_s) == (200.0, pytest.approx(1500))
