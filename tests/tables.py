@@ -24,8 +24,11 @@ GPUS = (
 FIELDS = [*REQUIRED, "source"]
 
 
+PROFILES = load_profiles([])
+
+
 def profile(name: str) -> HardwareProfile:
-    return next(one for one in load_profiles([]) if one.name == name)
+    return next(one for one in PROFILES if one.name == name)
 
 
 def true_rate(gpu: str, compute_share: float, precision: str = "fp16") -> float:
