@@ -16,6 +16,7 @@ import typer
 import benchbox
 from benchbox.cli.grade import grade
 from benchbox.cli.hardware import hw_app
+from benchbox.cli.max_batch import max_batch
 from benchbox.cli.plan import plan
 from benchbox.cli.report import report, schema
 from benchbox.cli.run import run
@@ -23,6 +24,7 @@ from benchbox.errors import BenchboxError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(run)
+app.command("max-batch")(max_batch)
 app.command()(report)
 app.command()(schema)
 app.command()(grade)

@@ -11,16 +11,9 @@ from types import TracebackType
 import msgspec
 
 from benchbox.errors import BadInputError
-from benchbox.measure.attempt import Tick, watch_attempt
+from benchbox.measure.attempt import Tick
 from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case
-from benchbox.measure.environment import (
-    describe_environment,
-    find_device,
-    name_slice,
-    visible_device,
-)
 from benchbox.measure.folder import JOURNAL_NAME, make_work_dir, refuse_to_overwrite, remove_reports
-from benchbox.measure.host_facts import host_facts
 from benchbox.measure.journal import (
     Finished,
     Journal,
@@ -28,11 +21,8 @@ from benchbox.measure.journal import (
     check_same_suite,
     read_journal,
 )
-from benchbox.measure.launch import WorkerServer, worker_variables
-from benchbox.measure.nvml import Nvml
 from benchbox.measure.order import Settled, rounds
-from benchbox.measure.sampler import Sampler
-from benchbox.measure.torch_facts import ask_torch
+from benchbox.measure.site import Site
 from benchbox.plan.hardware import load_profiles, match_profile
 from benchbox.schema import (
     SCHEMA_VERSION,
@@ -79,10 +69,10 @@ class SuiteRun:
         self.attempts: list[AttemptResult] = []
         self.telemetry_cost: TelemetryCost | None = None
         self._suite_dir = suite_dir.absolute()
-        self._device_choice = device
         self._resume = resume
         self._force = force
         self._settled = Settled(suite)
+        self._site = Site(suite.cases, suite.measure, device)
         self._journal: Journal | None = None
         self._closing = contextlib.ExitStack()
 
@@ -91,26 +81,11 @@ class SuiteRun:
             refuse_to_overwrite(self.out_dir, resume=self._resume, force=self._force)
             closing.callback(self._close_journal)
             finished = self._read_finished()
-            self._nvml = Nvml()
-            closing.callback(self._nvml.close)
-            variables = worker_variables(self.suite.measure, _default_num_threads(), None)
-            self._server: WorkerServer | None = WorkerServer(variables)
-            closing.callback(self._close_server)
-            answer = ask_torch(self._server, cudnn_benchmark=self.suite.measure.cudnn_benchmark)
-            answer = answer._replace(facts=name_slice(answer.facts, self._nvml))
-            facts, chosen = answer.facts, find_device(self._device_choice, answer, self._nvml)
-            self._device = "cpu" if chosen is None else "cuda:0"
-            self._uuids = () if chosen is None or chosen.uuid is None else (chosen.uuid,)
-            visible = visible_device(chosen, facts)
-            self._variables = worker_variables(self.suite.measure, _default_num_threads(), visible)
-            if self._variables != variables:
-                self._close_server()
-            self.environment = describe_environment(
-                facts, chosen, self._nvml, self.suite.measure, self._variables
-            )
+            closing.enter_context(self._site)
+            self.environment = self._site.environment
             self._open_folder(finished)
             closing.callback(shutil.rmtree, self._work_dir, ignore_errors=True)
-            closing.callback(self._close_server)  # first of all, so that no worker writes there any more
+            closing.callback(self._site.close_server)  # first of all, so that no worker writes there any more
             self._closing = closing.pop_all()
         return self
 
@@ -132,33 +107,35 @@ class SuiteRun:
                     continue
                 yield Started(case, repetition, len(self._settled), num_total)
                 task = self._task(case, self.suite.measure, repetition, extra_passes=repetition == 0)
-                with contextlib.closing(
-                    watch_attempt(self._running_server(), task, self._sampler())
-                ) as watched:
+                with contextlib.closing(self._site.attempt(task)) as watched:
                     for event in watched:
                         if isinstance(event, AttemptResult):
                             self._append(JournalLine(attempt=event))
                             self.attempts.append(event)
                             self._settled.add(event)
                         yield event
-            self._close_server()
+            self._site.close_server()
 
     def can_measure_cost_of_watching(self) -> bool:
         """False where it is known already, telemetry is off or no case went well."""
         return (
             self.telemetry_cost is None
-            and self._sampler() is not None
+            and self.suite.measure.telemetry_hz > 0
             and fastest_case(self.suite, self.attempts) is not None
         )
 
     def measure_cost_of_watching(self) -> None:
         """Set ``telemetry_cost``, where that can be done and the attempt for it goes well."""
-        sampler, fastest = self._sampler(), fastest_case(self.suite, self.attempts)
-        if self.telemetry_cost is not None or sampler is None or fastest is None:
+        fastest = fastest_case(self.suite, self.attempts)
+        if self.telemetry_cost is not None or fastest is None:
             return
         case, step_s = fastest
+        sampler = self._site.sampler(case)
+        if sampler is None:
+            return
         task = self._task(case, cost_settings(self.suite.measure), 0, extra_passes=False)
-        self.telemetry_cost = cost_of_watching(self._running_server(), task, sampler, step_s)
+        server, variables = self._site.running_server(), self._site.rank_variables(case)
+        self.telemetry_cost = cost_of_watching(server, task, sampler, step_s, variables)
         if self.telemetry_cost is not None:
             self._append(JournalLine(telemetry_cost=self.telemetry_cost))
 
@@ -168,6 +145,8 @@ class SuiteRun:
             host = self.environment.host
             return match_profile(host.cpu_model, None, load_profiles(), host.num_usable_processors)
         device = self.environment.devices[0]
+        if any(other.name != device.name for other in self.environment.devices):
+            return None
         return match_profile(
             device.name, device.memory_total_bytes, load_profiles(), device.num_multiprocessors
         )
@@ -183,29 +162,13 @@ class SuiteRun:
             case=case,
             measure=settings,
             attempt=repetition,
-            device=self._device,
+            device=self._site.placement.device(),
             extra_passes=extra_passes,
             run_dir=str(self._work_dir),
             attempt_dir=str(self._work_dir / f"{case.case_id}-{repetition}-{len(self.attempts)}"),
             import_dirs=(str(self._suite_dir), str(Path.cwd())),
             data_root=str(self._suite_dir),
         )
-
-    def _sampler(self) -> Sampler | None:
-        hz = self.suite.measure.telemetry_hz
-        return Sampler(hz, self._uuids, self._nvml) if hz > 0 else None
-
-    def _running_server(self) -> WorkerServer:
-        if self._server is not None and self._server.has_ended():
-            self._close_server()
-        if self._server is None:
-            self._server = WorkerServer(self._variables)
-        return self._server
-
-    def _close_server(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
 
     def _read_finished(self) -> Finished:
         """What there is to go on with; its journal is locked from here on."""
@@ -250,9 +213,3 @@ def _opened(path: Path) -> Journal:
         return Journal(path)
     except OSError as error:
         raise BadInputError(f"--out: {path.parent}: {error.strerror or error}") from None
-
-
-def _default_num_threads() -> int:
-    """One arithmetic thread for each physical core that this process may use."""
-    host = host_facts()
-    return min(host.num_physical_cores or host.num_usable_processors, host.num_usable_processors)

@@ -50,6 +50,7 @@ from benchbox.schema.grade import (
     ThroughputRow,
 )
 from benchbox.schema.hardware import HardwareProfile, PrecisionRates, ProbeResult, ReachedRates
+from benchbox.schema.max_batch import BatchTry, ConfigurationResult, MaxBatchReport, SearchEnd
 from benchbox.schema.plan import (
     Answer,
     Basis,
@@ -97,6 +98,7 @@ __all__ = [
     "AttemptResult",
     "Basis",
     "BatchSplit",
+    "BatchTry",
     "Bottleneck",
     "Case",
     "CaseResult",
@@ -105,6 +107,7 @@ __all__ = [
     "Communication",
     "Confidence",
     "Configuration",
+    "ConfigurationResult",
     "Count",
     "DataSource",
     "DeviceFacts",
@@ -130,6 +133,7 @@ __all__ = [
     "JournalLine",
     "LeftOut",
     "LossCheck",
+    "MaxBatchReport",
     "MeasureSettings",
     "MemoryEstimate",
     "MemoryFormat",
@@ -153,6 +157,7 @@ __all__ = [
     "Record",
     "Report",
     "Scaling",
+    "SearchEnd",
     "StepKind",
     "StopReason",
     "Strategy",
