@@ -186,8 +186,7 @@ def _collectives(
     own: Sequence[Measured], strategy: Strategy, batch: int, target: Target, rate: Rate
 ) -> tuple[float | None, float | None]:
     """Seconds within one host and GB, both but for (n - 1) / n: from a measured case, else from the bytes."""
-    parameters = rate.source.num_parameters
-    gigabytes = None if parameters is None else _TRAFFIC[strategy] * parameters * _BYTES_PER_PARAMETER / 1e9
+    gigabytes = _gigabytes(own, strategy, rate)
     same = [c for c in own if c.case.strategy == strategy and c.device == target.name]
     measured = [c for c in same if c.case.per_device_batch_size == batch and c.case.world_size > 1]
     if measured and rate.basis == "measured":
@@ -199,6 +198,16 @@ def _collectives(
     if gigabytes is None or target.profile is None or target.profile.kind != "gpu":
         return None, gigabytes
     return gigabytes / link_gb_per_s(target.profile), gigabytes
+
+
+def _gigabytes(own: Sequence[Measured], strategy: Strategy, rate: Rate) -> float | None:
+    """What a rank sends in a step, but for (n - 1) / n: as a run counted it, else from the parameters."""
+    for case in own:
+        n = case.case.world_size
+        if case.case.strategy == strategy and n > 1 and case.sent_bytes is not None:
+            return case.sent_bytes * n / (n - 1) / 1e9
+    parameters = rate.source.num_parameters
+    return None if parameters is None else _TRAFFIC[strategy] * parameters * _BYTES_PER_PARAMETER / 1e9
 
 
 def _fits(rate: Rate, target: Target) -> bool | None:

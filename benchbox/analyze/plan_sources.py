@@ -48,6 +48,8 @@ class Measured(NamedTuple):
     device_memory_bytes: int | None
     num_parameters: int | None
     flops_per_sample: float | None
+    sent_bytes: int | None
+    """By each rank in a step, by the strategy's formula; ``None`` for one device."""
     input_share: float
     """Of a step: waiting for input and copying it, which another device does not shorten."""
     compute_share: float | None
@@ -119,6 +121,7 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         else None,
         num_parameters=_parameters(rank),
         flops_per_sample=flops * case.world_size / case.global_batch_size if flops else None,
+        sent_bytes=summary.communication_bytes_per_step,
         input_share=_input_share(rank),
         compute_share=_compute_share(rank),
         fixed_ms=max(0.0, rank.batch_split.fixed_ns / 1e6) if rank and rank.batch_split else None,

@@ -383,3 +383,16 @@ def test_bad_input_is_one_line() -> None:
         run(counts=(3,), global_batch_size=64)
     with pytest.raises(BadInputError, match="no case of the reports"):
         run(replace(simple_report(), cases=()))
+
+
+def test_bytes_that_a_run_counted_take_the_place_of_the_formula() -> None:
+    def time_of_four(sent_bytes: int) -> float:
+        cases = [result(r, per_device_batch_size=b, precision="bf16") for b, r in ((32, 800.0), (64, 1000.0))]
+        two = result(1500.0, per_device_batch_size=64, precision="bf16", strategy="ddp", world_size=2)
+        assert two.summary is not None
+        summary = replace(two.summary, communication_bytes_per_step=sent_bytes)
+        source = report("A100-SXM4-80GB", *cases, replace(two, summary=summary))
+        plan_result = run(source, targets=("H100-SXM5-80GB",), counts=(4,))
+        return find(plan_result, per_device_batch_size=64).time_s.value
+
+    assert time_of_four(10**7) < time_of_four(10**11)
