@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
+from benchbox.analyze.predict_groups import UsableRow
 from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates
-from benchbox.analyze.predict_table import UsableRow, predict_table
+from benchbox.analyze.predict_table import predict_table
 from benchbox.plan.device_names import match_device_name
 from benchbox.schema import (
     GradedPair,

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from benchbox.analyze import plan_rank
 from benchbox.analyze.plan_arrays import Crossed, cross
 from benchbox.analyze.plan_configurations import Choice, answer, configuration, keeps_both
-from benchbox.analyze.plan_costs import hourly_cost
+from benchbox.analyze.plan_costs import HourlyCost, hourly_cost
 from benchbox.analyze.plan_rates import Refusal
 from benchbox.analyze.plan_rows import Row, Target, rows
 from benchbox.analyze.plan_sources import Measured, device_name, measured_cases
 from benchbox.errors import BadInputError
 from benchbox.plan.hardware import find_profile
 from benchbox.schema import Configuration, HardwareProfile, LeftOut, PlanJob, PlanResult, Prices, Report
+
+# Some arrays of 8 bytes each.
+MAX_CONFIGURATIONS = 20_000_000
 
 
 def plan(
@@ -35,6 +38,7 @@ def plan(
         raise BadInputError("--budget needs --prices: a budget says nothing without prices")
     cases = _cases(reports, job)
     found, refused = _all_rows(cases, _targets(reports, cases, job, profiles))
+    _refuse_too_many(len(found), job)
     costs = [hourly_cost(row.target.name, row.target.profile, row.rate, prices, profiles) for row in found]
     pool = _pool(cross(found, costs, job, samples)) if found else None
     if pool is None or not len(pool.time_s):
@@ -45,18 +49,17 @@ def plan(
     ranked = plan_rank.best_first(pool, deadline_s, job.budget, max_configurations)
     kept = list(dict.fromkeys([*ranked, *front, fastest, *([] if cheapest is None else [cheapest])]))
     on_front = set(front)
-    shown = []
-    for entry in kept:
-        row, column = divmod(int(pool.place[entry]), len(job.counts))
-        choice = Choice(
-            row=found[row],
-            num_devices=job.counts[column],
-            hourly=costs[row],
-            time_s=float(pool.time_s[entry]),
-            log_half=float(pool.log_half[entry]),
-            cost=float(pool.cost[entry]),
+    shown = [
+        configuration(
+            _choice(entry, pool, found, costs, job),
+            samples,
+            job,
+            deadline_s,
+            prices,
+            on_front=entry in on_front,
         )
-        shown.append(configuration(choice, samples, job, deadline_s, prices, on_front=entry in on_front))
+        for entry in kept
+    ]
     least = None if cheapest is None else shown[kept.index(cheapest)].cost
     return PlanResult(
         job=job,
@@ -75,6 +78,28 @@ def plan(
         refused=tuple(refused),
         notes=tuple(_notes(job, prices, cases, shown)),
     )
+
+
+def _choice(
+    entry: int, pool: plan_rank.Pool, found: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob
+) -> Choice:
+    row, column = divmod(int(pool.place[entry]), len(job.counts))
+    return Choice(
+        row=found[row],
+        num_devices=job.counts[column],
+        hourly=costs[row],
+        time_s=float(pool.time_s[entry]),
+        log_half=float(pool.log_half[entry]),
+        cost=float(pool.cost[entry]),
+    )
+
+
+def _refuse_too_many(num_rows: int, job: PlanJob) -> None:
+    if num_rows * len(job.counts) > MAX_CONFIGURATIONS:
+        raise BadInputError(
+            f"{num_rows} configurations by {len(job.counts)} counts are more than {MAX_CONFIGURATIONS:,}; "
+            "give fewer --counts, or name devices with --target"
+        )
 
 
 def _cases(reports: Sequence[Report], job: PlanJob) -> list[Measured]:

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from benchbox.analyze.predict_fit import (
     BATCH_POWER,
     Belief,
     Evidence,
-    Seen,
     believe,
     host_share,
     log_ratio,
     weigh_witnesses,
 )
+from benchbox.analyze.predict_groups import (
+    Group,
+    UsableRow,
+    grouped,
+    like_count,
+    middle_of,
+    rate_at_batch,
+    software_factor,
+)
 from benchbox.analyze.predict_interval import (
-    TUNED_FACTOR,
-    UNSTATED_FACTOR,
     USUAL_RESIDUAL,
     log_half_width,
     step_kind,
 )
 from benchbox.analyze.predict_model import DEFAULT_STEP_MS, REFERENCE_BANDWIDTH, Workload, model_family
-from benchbox.analyze.predict_rates import DeviceRates, RatePrecision
-from benchbox.schema import GradedPair, LeftOut, ThroughputRow
+from benchbox.analyze.predict_rates import DeviceRates
+from benchbox.schema import GradedPair, LeftOut
 from benchbox.stats import median
 
 MAX_BATCH_FACTOR = 8.0
@@ -37,39 +42,10 @@ MAX_DISAGREEMENT = 0.5
 _PRIOR_WORKLOADS = 8
 
 
-class UsableRow(NamedTuple):
-    """A row whose device and precision are known."""
-
-    row: ThroughputRow
-    precision: RatePrecision
-    rates: DeviceRates
-
-
-class _Key(NamedTuple):
-    """What is equal for rows that are compared, but for the precision."""
-
-    model: str
-    software: str
-    workload: tuple[str, ...]
-
-
-# By device, then by number of devices and batch: the logarithm of one device's rate.
-_Curves = dict[str, dict[tuple[int, float | None], float]]
-
-
-class _Group(NamedTuple):
-    wording: str
-    """The precision as the table words it."""
-    precision: RatePrecision
-    first: ThroughputRow
-    rates: Mapping[str, DeviceRates]
-    curves: _Curves
-
-
 class _Task(NamedTuple):
     """One target in one group at one number of devices."""
 
-    group: _Group
+    group: Group
     target: str
     num_devices: int
     belief: Belief
@@ -94,7 +70,7 @@ def predict_table(rows: Sequence[UsableRow]) -> tuple[list[GradedPair], list[Lef
     mean.
     """
     tasks: list[_Task] = []
-    for groups in _grouped(rows).values():
+    for groups in grouped(rows).values():
         tasks.extend(_tasks(groups))
     usual = _usual_residuals(tasks)
     pairs: list[GradedPair] = []
@@ -114,37 +90,7 @@ def predict_table(rows: Sequence[UsableRow]) -> tuple[list[GradedPair], list[Lef
     return pairs, left_out
 
 
-def _grouped(rows: Sequence[UsableRow]) -> dict[_Key, list[_Group]]:
-    """Rows by everything that must be equal; the precisions of one key are each other's witnesses."""
-    sorted_out: dict[tuple[_Key, str], list[UsableRow]] = defaultdict(list)
-    for usable in rows:
-        row = usable.row
-        sorted_out[_Key(row.model, row.software, row.workload), row.precision].append(usable)
-    groups: dict[_Key, list[_Group]] = defaultdict(list)
-    for (key, wording), members in sorted_out.items():
-        curves: dict[str, dict[tuple[int, float | None], list[float]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
-        for usable in members:
-            row = usable.row
-            rate = math.log(row.samples_per_second / row.num_devices)
-            curves[usable.rates.name][row.num_devices, row.batch_per_device].append(rate)
-        groups[key].append(
-            _Group(
-                wording=wording,
-                precision=members[0].precision,
-                first=members[0].row,
-                rates={usable.rates.name: usable.rates for usable in members},
-                curves={
-                    name: {place: math.fsum(rates) / len(rates) for place, rates in curve.items()}
-                    for name, curve in curves.items()
-                },
-            )
-        )
-    return groups
-
-
-def _tasks(groups: Sequence[_Group]) -> Iterator[_Task]:
+def _tasks(groups: Sequence[Group]) -> Iterator[_Task]:
     counts = sorted({n for group in groups for curve in group.curves.values() for n, _ in curve})
     for num_devices in counts:
         targets = sorted(
@@ -164,11 +110,11 @@ def _tasks(groups: Sequence[_Group]) -> Iterator[_Task]:
                     yield _Task(group, target, num_devices, believe(own, others))
 
 
-def _evidence(group: _Group, target: str, num_devices: int) -> Evidence:
+def _evidence(group: Group, target: str, num_devices: int) -> Evidence:
     seen = [
         witness
         for name, curve in group.curves.items()
-        if name != target and (witness := _middle_of(curve, group.rates[name], num_devices)) is not None
+        if name != target and (witness := middle_of(curve, group.rates[name], num_devices)) is not None
     ]
     step_ms = [
         1e3
@@ -183,27 +129,6 @@ def _evidence(group: _Group, target: str, num_devices: int) -> Evidence:
         model_family(group.first.model), group.precision, median(step_ms) if step_ms else DEFAULT_STEP_MS
     )
     return weigh_witnesses(work, seen)
-
-
-def _middle_of(
-    curve: Mapping[tuple[int, float | None], float], device: DeviceRates, num_devices: int
-) -> Seen | None:
-    """The middle of a device's batch curve at the like number of devices."""
-    like = _like_count(curve, num_devices)
-    if like is None:
-        return None
-    batches = sorted((batch or 0.0, batch, rate) for (n, batch), rate in curve.items() if n == like)
-    _, batch, rate = batches[len(batches) // 2]
-    return Seen(device, like, batch, rate)
-
-
-def _like_count(curve: Mapping[tuple[int, float | None], float], num_devices: int) -> int | None:
-    """The nearest number of devices that was measured: equal, or several and within a factor of two."""
-    counts = {n for n, _ in curve}
-    if num_devices in counts:
-        return num_devices
-    near = [n for n in counts if min(n, num_devices) > 1 and max(n, num_devices) <= 2 * min(n, num_devices)]
-    return min(near, key=lambda n: (abs(math.log(n / num_devices)), n), default=None)
 
 
 def _usual_residuals(tasks: Sequence[_Task]) -> dict[str, float]:
@@ -233,7 +158,7 @@ def _pairs(task: _Task, usual_residual: float) -> Iterator[GradedPair | tuple[st
     for name in group.curves:
         if name == task.target:
             continue
-        source, like = group.rates[name], _like_count(group.curves[name], task.num_devices)
+        source, like = group.rates[name], like_count(group.curves[name], task.num_devices)
         example = f"{group.first.model}, {group.wording}: {name} to {task.target}"
         step: _Step | None = None
         for batch, measured in rows.items():
@@ -299,30 +224,3 @@ def _pair(task: _Task, step: _Step, batch: float | None, measured: float) -> Gra
         by_peak_flops=math.exp(start) * target.peak_tflops / source.peak_tflops,
         by_bandwidth=math.exp(start) * target.bandwidth_gb_per_s / source.bandwidth_gb_per_s,
     )
-
-
-def rate_at_batch(curve: Mapping[float | None, float], batch: float | None) -> tuple[float, float]:
-    """The log rate at ``batch``, and by what factor ``batch`` lies beyond what was measured.
-
-    Between two measured batches it is interpolated, linear in both logarithms; elsewhere it is the nearest
-    one's.
-    """
-    known = sorted((b, rate) for b, rate in curve.items() if b is not None)
-    if batch is None or not known:
-        rates = sorted(curve.values())
-        return rates[len(rates) // 2], 1.0
-    for (low, low_rate), (high, high_rate) in itertools.pairwise(known):
-        if low <= batch <= high:
-            share = math.log(batch / low) / math.log(high / low)
-            return low_rate + share * (high_rate - low_rate), 1.0
-    nearest, rate = min(known, key=lambda point: abs(math.log(point[0] / batch)))
-    return rate, batch / nearest
-
-
-def software_factor(row: ThroughputRow) -> float:
-    """How much more or less software leaves than one stated version of it does."""
-    words = f"{row.precision} {row.software} {row.source}".casefold()
-    if "mlperf" in words or "mlcommons" in words:
-        return TUNED_FACTOR
-    vague = ("see ", "~", "unknown", "not recorded", "unstated", "various")
-    return UNSTATED_FACTOR if not row.software or any(word in words for word in vague) else 1.0

@@ -13,6 +13,8 @@ from benchbox.schema import DevicePrice, PlanJob, Prices
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 MAX_COUNT = 100_000
+MAX_COUNTS = 4096
+_MAX_FIGURE = 1e15
 
 
 def read_job(path: Path) -> PlanJob:
@@ -64,6 +66,12 @@ def checked_job(job: PlanJob) -> tuple[PlanJob, int, float | None]:
         BadInputError: neither samples nor dataset size and epochs, or both; an impossible deadline; a count
             that no cluster has.
     """
+    for name in ("epochs", "budget", "network_gb_per_s"):
+        value = getattr(job, name)
+        if value is not None and not 0 < value < _MAX_FIGURE:  # NaN too
+            raise BadInputError(
+                f"--{name.replace('_', '-')}: {value} is no positive number of a sensible size"
+            )
     by_epochs = job.dataset_size is not None and job.epochs is not None
     if job.samples is not None and (job.dataset_size is not None or job.epochs is not None):
         raise BadInputError("the job says both --samples and --dataset-size or --epochs; give one of them")
@@ -72,10 +80,11 @@ def checked_job(job: PlanJob) -> tuple[PlanJob, int, float | None]:
     samples = job.samples if job.samples is not None else round((job.dataset_size or 0) * (job.epochs or 0))
     if not 1 <= samples <= 2**48:
         raise BadInputError(f"the job has {samples} samples; give between 1 and {2**48}")
-    if not job.counts or max(job.counts) > MAX_COUNT:
-        raise BadInputError(f"--counts: give whole numbers from 1 to {MAX_COUNT}")
+    counts = tuple(sorted(set(job.counts)))
+    if not counts or counts[-1] > MAX_COUNT or len(counts) > MAX_COUNTS:
+        raise BadInputError(f"--counts: give at most {MAX_COUNTS} whole numbers from 1 to {MAX_COUNT}")
     deadline_s = None if job.deadline is None else read_duration(job.deadline)
-    return replace(job, counts=tuple(sorted(set(job.counts)))), samples, deadline_s
+    return replace(job, counts=counts), samples, deadline_s
 
 
 def read_duration(text: str) -> float:

@@ -396,3 +396,9 @@ def test_bytes_that_a_run_counted_take_the_place_of_the_formula() -> None:
         return find(plan_result, per_device_batch_size=64).time_s.value
 
     assert time_of_four(10**7) < time_of_four(10**11)
+
+
+def test_more_configurations_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchbox.analyze.plan.MAX_CONFIGURATIONS", 10)
+    with pytest.raises(BadInputError, match="fewer --counts"):
+        run(counts=tuple(range(1, 9)))

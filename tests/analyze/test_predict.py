@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from benchbox.analyze.grade import grade, read_precision
 from benchbox.analyze.predict_fit import Seen, believe, log_ratio, weigh_witnesses
+from benchbox.analyze.predict_groups import rate_at_batch, software_factor
 from benchbox.analyze.predict_interval import step_kind
 from benchbox.analyze.predict_model import Workload, grid, log_rates, model_family
 from benchbox.analyze.predict_rates import DeviceRates, device_rates, link_gb_per_s
-from benchbox.analyze.predict_table import rate_at_batch, software_factor
 from benchbox.plan.hardware import load_profiles
 from benchbox.plan.throughput_table import read_throughput_table
 from benchbox.schema import GradedPair, GradeResult, PrecisionRates, ReachedRates, ThroughputRow
