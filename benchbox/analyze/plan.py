@@ -47,7 +47,9 @@ def plan(
     assert fastest is not None
     cheapest, front = plan_rank.smallest(pool.cost), plan_rank.front(pool)
     ranked = plan_rank.best_first(pool, deadline_s, job.budget, max_configurations)
-    kept = list(dict.fromkeys([*ranked, *front, fastest, *([] if cheapest is None else [cheapest])]))
+    best = [fastest, cheapest, plan_rank.safest(pool, pool.time_s), plan_rank.safest(pool, pool.cost)]
+    wanted = [*ranked, *front, *(entry for entry in best if entry is not None)]
+    kept = list(dict.fromkeys(wanted))
     on_front = set(front)
     shown = [
         configuration(
@@ -60,7 +62,6 @@ def plan(
         )
         for entry in kept
     ]
-    least = None if cheapest is None else shown[kept.index(cheapest)].cost
     return PlanResult(
         job=job,
         samples=samples,
@@ -72,8 +73,8 @@ def plan(
         fastest=kept.index(fastest),
         cheapest=None if cheapest is None else kept.index(cheapest),
         front=tuple(kept.index(entry) for entry in front),
-        deadline_answer=answer(deadline_s, shown[kept.index(fastest)].time_s),
-        budget_answer=answer(job.budget, least),
+        deadline_answer=answer(deadline_s, [one.time_s for one in shown]),
+        budget_answer=answer(job.budget, [one.cost for one in shown]),
         both_answer=keeps_both(shown) if deadline_s and job.budget else None,
         refused=tuple(refused),
         notes=tuple(_notes(job, prices, cases, shown)),

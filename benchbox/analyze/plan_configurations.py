@@ -11,6 +11,7 @@ from benchbox.analyze.plan_rows import Row
 from benchbox.schema import Answer, Basis, Configuration, Estimate, PlanJob, Prices, Verdict
 
 _JOULES_PER_KWH = 3.6e6
+_ORDER: tuple[Verdict, ...] = ("yes", "maybe", "no")
 
 
 class Choice(NamedTuple):
@@ -81,21 +82,26 @@ def verdict(estimate: Estimate, limit: float) -> Verdict:
     return "maybe" if estimate.low <= limit else "no"
 
 
-def answer(limit: float | None, best: Estimate | None) -> Answer | None:
-    """Whether the best configuration keeps ``limit``, and what would be enough."""
-    if limit is None or best is None:
+def answer(limit: float | None, estimates: Sequence[Estimate | None]) -> Answer | None:
+    """Whether a configuration keeps ``limit``, and what would surely be enough.
+
+    The one with the least value may be foretold and uncertain, and another be kept for sure.
+    """
+    known = [estimate for estimate in estimates if estimate is not None]
+    if limit is None or not known:
         return None
-    return Answer(verdict=verdict(best, limit), wanted=limit, best=best, enough=best.high)
+    safest = min(known, key=lambda estimate: estimate.high)
+    best = min((verdict(estimate, limit) for estimate in known), key=_ORDER.index)
+    return Answer(verdict=best, wanted=limit, best=safest, enough=safest.high)
 
 
 def keeps_both(configurations: Sequence[Configuration]) -> Verdict:
     """The best that one configuration does on deadline and budget together."""
-    order: tuple[Verdict, ...] = ("yes", "maybe", "no")
     worst = [
-        max(order.index(one.meets_deadline or "no"), order.index(one.within_budget or "no"))
+        max(_ORDER.index(one.meets_deadline or "no"), _ORDER.index(one.within_budget or "no"))
         for one in configurations
     ]
-    return order[min(worst, default=2)]
+    return _ORDER[min(worst, default=2)]
 
 
 def _basis(choice: Choice, accumulation: int) -> Basis:

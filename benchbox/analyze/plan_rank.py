@@ -50,6 +50,13 @@ def front(pool: Pool) -> list[int]:
     return [int(entry) for entry in order[cost < before]]
 
 
+def safest(pool: Pool, values: Floats) -> int | None:
+    """Where the far end of the interval of ``values``, times or costs of ``pool``, is smallest."""
+    import numpy as np
+
+    return smallest(values * np.exp(pool.log_half))
+
+
 def smallest(values: Floats) -> int | None:
     """Where the smallest value is; ``None`` where all are ``NaN``."""
     import numpy as np

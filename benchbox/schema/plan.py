@@ -115,9 +115,9 @@ class Answer(Record, frozen=True, kw_only=True):
     wanted: Positive
     """Seconds, or the prices' currency."""
     best: Estimate
-    """What the best configuration takes."""
+    """What the configuration takes whose interval ends first."""
     enough: Positive
-    """A deadline or a budget that the best configuration keeps at the far end of its interval."""
+    """The end of that interval: a deadline, or a budget, that is surely kept."""
 
 
 class PlanResult(Record, frozen=True, kw_only=True):

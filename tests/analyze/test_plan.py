@@ -227,7 +227,7 @@ def test_deadline_and_budget_are_answered_with_what_would_be_enough() -> None:
     late = run(prices=PRICES, deadline="5m", budget=0.01)
     assert late.deadline_answer is not None
     assert late.deadline_answer.verdict == "no"
-    assert late.deadline_answer.enough == late.configurations[late.fastest].time_s.high
+    assert late.deadline_answer.enough == min(one.time_s.high for one in late.configurations)
     assert late.budget_answer is not None
     assert late.budget_answer.verdict == "no"
     assert late.both_answer == "no"
@@ -246,6 +246,18 @@ def test_a_deadline_within_the_interval_is_perhaps_kept() -> None:
     maybe = run(deadline=f"{fastest.value:.3f}s")
     assert maybe.deadline_answer is not None
     assert maybe.deadline_answer.verdict == "maybe"
+
+
+def test_a_sure_configuration_answers_for_an_uncertain_faster_one() -> None:
+    """The measured A100 surely keeps a deadline that the foretold, faster H100 need not keep."""
+    first = run()
+    measured = find(first, basis="measured", per_device_batch_size=64).time_s
+    foretold = find(first, basis="predicted", per_device_batch_size=64).time_s
+    assert foretold.value < measured.value
+    kept = run(deadline=f"{measured.high + 0.01:.2f}s")
+    assert kept.deadline_answer is not None
+    assert kept.deadline_answer.verdict == "yes"
+    assert kept.deadline_answer.enough == min(one.time_s.high for one in kept.configurations)
 
 
 def test_what_keeps_the_deadline_ranks_before_what_is_cheaper() -> None:
