@@ -15,8 +15,10 @@ import typer
 
 import benchbox
 from benchbox.cli.estimate import estimate
+from benchbox.cli.grade import grade
 from benchbox.cli.hardware import hw_app
 from benchbox.cli.max_batch import max_batch
+from benchbox.cli.plan import plan
 from benchbox.cli.report import report, schema
 from benchbox.cli.run import run
 from benchbox.errors import BenchboxError
@@ -27,6 +29,8 @@ app.command()(estimate)
 app.command("max-batch")(max_batch)
 app.command()(report)
 app.command()(schema)
+app.command()(grade)
+app.command()(plan)
 app.add_typer(hw_app, name="hw")
 
 

@@ -21,7 +21,7 @@ def render_csv(reports: Sequence[Report]) -> str:
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, fieldnames=_columns(), lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue()
 
 
@@ -74,7 +74,8 @@ def _figures(record: CaseSummary | Scaling | None) -> dict[str, object]:
     return cells
 
 
-def _cell(value: object) -> str:
+def csv_cell(value: object) -> str:
+    """``value`` for a cell that no spreadsheet takes for a formula; unknown is empty."""
     if value is None:
         return ""
     if isinstance(value, bool):

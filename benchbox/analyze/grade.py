@@ -1,0 +1,152 @@
+"""Grade the predictor on a table: which rows count, and what errors its predictions make."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from benchbox.analyze.predict_groups import UsableRow
+from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates
+from benchbox.analyze.predict_table import predict_table
+from benchbox.plan.device_names import match_device_name
+from benchbox.schema import (
+    GradedPair,
+    GradeFigures,
+    GradeGroup,
+    GradeResult,
+    HardwareProfile,
+    LeftOut,
+    ThroughputRow,
+)
+from benchbox.stats import median, percentile
+
+# The first word that is in the text decides.
+_PRECISION_WORDS: tuple[tuple[str, RatePrecision | None], ...] = (
+    ("bf16", "bf16"),
+    ("bfloat16", "bf16"),
+    ("?", None),
+    ("fp16", "fp16"),
+    ("float16", "fp16"),
+    ("half", "fp16"),
+    ("mixed", "fp16"),
+    ("amp", "fp16"),
+    ("tf32", "tf32"),
+    ("fp32", "fp32"),
+    ("float32", "fp32"),
+    ("single", "fp32"),
+)
+
+
+def read_precision(wording: str) -> tuple[str, RatePrecision | None]:
+    """What a table's wording of a precision means for the matrix units, or in words why it is not graded.
+
+    ``mixed`` and ``amp`` alone mean fp16. ``fp32/tf32-default`` is what frameworks do unless told otherwise:
+    tf32 where the device has it. ``fp32`` alone is taken at its word.
+    """
+    text = wording.casefold()
+    if any(word in text for word in ("fp8", "fp4", "int8")):
+        return "the precision is narrower than 16 bits", None
+    found = next((rate for word, rate in _PRECISION_WORDS if word in text), None)
+    return ("the precision is not stated", None) if found is None else ("", found)
+
+
+def grade(
+    table: str,
+    rows: Sequence[ThroughputRow],
+    left_out: Sequence[LeftOut],
+    profiles: Sequence[HardwareProfile],
+) -> GradeResult | None:
+    """Foretell every row of ``rows`` from every other device; ``None`` where no pair can be made."""
+    usable: list[UsableRow] = []
+    reasons: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    resolve = _resolver(profiles)
+    for row in rows:
+        found = resolve(row.gpu, row.precision)
+        if isinstance(found, str):
+            reasons[found] += 1
+            examples.setdefault(found, row.gpu if "precision is" not in found else row.precision)
+        else:
+            usable.append(UsableRow(row, *found))
+    pairs, refused = predict_table(usable)
+    if not pairs:
+        return None
+    unknown = [LeftOut(reason=what, num=num, example=examples[what]) for what, num in reasons.most_common()]
+    return GradeResult(
+        table=table,
+        num_rows=len(rows) + sum(entry.num for entry in left_out),
+        num_rows_graded=len(usable),
+        rows_left_out=(*left_out, *unknown),
+        pairs_refused=tuple(refused),
+        groups=tuple(_groups(pairs)),
+        naive_peak_flops=_figures([(p.by_peak_flops / p.measured - 1, False) for p in pairs]),
+        naive_bandwidth=_figures([(p.by_bandwidth / p.measured - 1, False) for p in pairs]),
+        overall=figures_of(pairs),
+        pairs=tuple(pairs),
+    )
+
+
+def figures_of(pairs: Iterable[GradedPair]) -> GradeFigures:
+    """The errors of ``pairs``, of which there is at least one."""
+    return _figures([(p.predicted / p.measured - 1, p.low <= p.measured <= p.high) for p in pairs])
+
+
+def _figures(errors: Sequence[tuple[float, bool]]) -> GradeFigures:
+    sizes = [100 * abs(error) for error, _ in errors]
+    outside = [size for size, (_, held) in zip(sizes, errors, strict=True) if not held]
+    return GradeFigures(
+        num_pairs=len(errors),
+        median_pct=median(sizes),
+        p80_pct=percentile(sizes, 0.8),
+        worst_pct=max(sizes),
+        coverage_pct=100 * sum(held for _, held in errors) / len(errors),
+        worst_unannounced_pct=max(outside, default=0.0),
+    )
+
+
+_GROUPINGS: tuple[tuple[str, Callable[[GradedPair], str]], ...] = (
+    ("step", lambda pair: pair.kind),
+    ("devices", lambda pair: "one device" if pair.num_devices == 1 else "several devices"),
+    ("witnesses", lambda pair: f"{min(pair.num_witnesses, 4)}{' or more' if pair.num_witnesses > 3 else ''}"),
+    ("precision", lambda pair: pair.precision),
+    ("target", lambda pair: pair.target),
+    ("model", lambda pair: pair.model),
+    ("software", lambda pair: pair.software or "not stated"),
+)
+
+
+def _groups(pairs: Sequence[GradedPair]) -> Iterable[GradeGroup]:
+    for grouped_by, name_of in _GROUPINGS:
+        members: dict[str, list[GradedPair]] = defaultdict(list)
+        for pair in pairs:
+            members[name_of(pair)].append(pair)
+        for name, group in sorted(members.items(), key=lambda item: (-len(item[1]), item[0])):
+            yield GradeGroup(grouped_by=grouped_by, name=name, figures=figures_of(group))
+
+
+def _resolver(
+    profiles: Sequence[HardwareProfile],
+) -> Callable[[str, str], tuple[RatePrecision, DeviceRates] | str]:
+    """Device and precision for a table's words; a table has few of them and repeats each many times."""
+    known: dict[tuple[str, str], tuple[RatePrecision, DeviceRates] | str] = {}
+
+    def resolve(gpu: str, wording: str) -> tuple[RatePrecision, DeviceRates] | str:
+        key = (gpu, wording)
+        if key not in known:
+            known[key] = _resolve(gpu, wording, profiles)
+        return known[key]
+
+    return resolve
+
+
+def _resolve(
+    gpu: str, wording: str, profiles: Sequence[HardwareProfile]
+) -> tuple[RatePrecision, DeviceRates] | str:
+    profile = match_device_name(gpu, profiles)
+    if isinstance(profile, str):
+        return profile
+    reason, precision = read_precision(wording)
+    if precision is None:
+        return reason
+    rates = device_rates(profile, precision)
+    return rates if isinstance(rates, str) else (precision, rates)

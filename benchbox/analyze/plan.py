@@ -1,0 +1,224 @@
+"""Size a compute budget: which device, how many, for how long, at what cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from benchbox.analyze import plan_rank
+from benchbox.analyze.plan_arrays import Crossed, cross
+from benchbox.analyze.plan_configurations import Choice, answer, configuration, keeps_both
+from benchbox.analyze.plan_costs import HourlyCost, hourly_cost
+from benchbox.analyze.plan_rates import Refusal
+from benchbox.analyze.plan_rows import Row, Target, rows
+from benchbox.analyze.plan_sources import Measured, device_name, measured_cases
+from benchbox.errors import BadInputError
+from benchbox.plan.hardware import find_profile
+from benchbox.schema import Configuration, HardwareProfile, LeftOut, PlanJob, PlanResult, Prices, Report
+
+# Some arrays of 8 bytes each.
+MAX_CONFIGURATIONS = 20_000_000
+
+
+def plan(
+    reports: Sequence[Report],
+    job: PlanJob,
+    samples: int,
+    deadline_s: float | None,
+    prices: Prices | None,
+    profiles: tuple[HardwareProfile, ...],
+    max_configurations: int = 100,
+) -> PlanResult:
+    """Rank every configuration that can be foretold; ``samples`` and ``deadline_s`` are the job's.
+
+    Raises:
+        BadInputError: an unknown device or model, nothing usable in the reports, a budget without prices.
+    """
+    if job.budget is not None and prices is None:
+        raise BadInputError("--budget needs --prices: a budget says nothing without prices")
+    cases = _cases(reports, job)
+    found, refused = _all_rows(cases, _targets(reports, cases, job, profiles))
+    _refuse_too_many(len(found), job)
+    costs = [hourly_cost(row.target.name, row.target.profile, row.rate, prices, profiles) for row in found]
+    pool = _pool(cross(found, costs, job, samples)) if found else None
+    if pool is None or not len(pool.time_s):
+        raise BadInputError(_nothing_left(refused, job))
+    fastest = plan_rank.smallest(pool.time_s)
+    assert fastest is not None
+    cheapest, front = plan_rank.smallest(pool.cost), plan_rank.front(pool)
+    ranked = plan_rank.best_first(pool, deadline_s, job.budget, max_configurations)
+    best = [fastest, cheapest, plan_rank.safest(pool, pool.time_s), plan_rank.safest(pool, pool.cost)]
+    wanted = [*ranked, *front, *(entry for entry in best if entry is not None)]
+    kept = list(dict.fromkeys(wanted))
+    on_front = set(front)
+    shown = [
+        configuration(
+            _choice(entry, pool, found, costs, job),
+            samples,
+            job,
+            deadline_s,
+            prices,
+            on_front=entry in on_front,
+        )
+        for entry in kept
+    ]
+    return PlanResult(
+        job=job,
+        samples=samples,
+        deadline_s=deadline_s,
+        currency=prices.currency if prices else None,
+        prices_date=prices.date if prices else None,
+        num_considered=len(pool.time_s),
+        configurations=tuple(shown),
+        fastest=kept.index(fastest),
+        cheapest=None if cheapest is None else kept.index(cheapest),
+        front=tuple(kept.index(entry) for entry in front),
+        deadline_answer=answer(deadline_s, [one.time_s for one in shown]),
+        budget_answer=answer(job.budget, [one.cost for one in shown]),
+        both_answer=keeps_both(shown) if deadline_s and job.budget else None,
+        refused=tuple(refused),
+        notes=tuple(_notes(job, prices, cases, shown)),
+    )
+
+
+def _choice(
+    entry: int, pool: plan_rank.Pool, found: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob
+) -> Choice:
+    row, column = divmod(int(pool.place[entry]), len(job.counts))
+    return Choice(
+        row=found[row],
+        num_devices=job.counts[column],
+        hourly=costs[row],
+        time_s=float(pool.time_s[entry]),
+        log_half=float(pool.log_half[entry]),
+        cost=float(pool.cost[entry]),
+    )
+
+
+def _refuse_too_many(num_rows: int, job: PlanJob) -> None:
+    if num_rows * len(job.counts) > MAX_CONFIGURATIONS:
+        raise BadInputError(
+            f"{num_rows} configurations by {len(job.counts)} counts are more than {MAX_CONFIGURATIONS:,}; "
+            "give fewer --counts, or name devices with --target"
+        )
+
+
+def _cases(reports: Sequence[Report], job: PlanJob) -> list[Measured]:
+    cases = measured_cases(reports, None)
+    models = list(dict.fromkeys(case.case.model for case in cases))
+    if not models:
+        raise BadInputError("no case of the reports ended `ok`; a plan needs one that was measured")
+    if job.model is None and len(models) > 1:
+        raise BadInputError(f"the reports train {', '.join(models)}; say with --model which one the job is")
+    wanted = job.model or models[0]
+    if wanted not in models:
+        raise BadInputError(
+            f"--model: {wanted!r} is in no `ok` case of the reports; there are: {', '.join(models)}"
+        )
+    return [case for case in cases if case.case.model == wanted]
+
+
+def _targets(
+    reports: Sequence[Report], cases: Sequence[Measured], job: PlanJob, profiles: tuple[HardwareProfile, ...]
+) -> list[Target]:
+    """The job's devices; by default those of the reports and every profile."""
+    measured = {device_name(report): report.hardware_profile for report in reports}
+    own = {name: profile for name, profile in measured.items() if any(c.device == name for c in cases)}
+    if not job.targets:
+        named = {profile.name: profile for profile in profiles} | own
+        return [Target(name, profile) for name, profile in named.items()]
+    targets = []
+    for name in job.targets:
+        mine = next((one for one in own if one.casefold() == name.strip().casefold()), None)
+        if mine is not None:
+            targets.append(Target(mine, own[mine]))
+        else:
+            profile = find_profile(name.strip(), profiles)
+            targets.append(Target(profile.name, profile))
+    return targets
+
+
+def _all_rows(cases: Sequence[Measured], targets: Sequence[Target]) -> tuple[list[Row], list[LeftOut]]:
+    found: list[Row] = []
+    refusals: Counter[Refusal] = Counter()
+    examples: dict[Refusal, str] = {}
+    for outcome in rows(cases, targets):
+        if isinstance(outcome, Row):
+            found.append(outcome)
+        else:
+            refusal, example = outcome
+            refusals[refusal] += 1
+            examples.setdefault(refusal, example)
+    left_out = [
+        LeftOut(reason=r.reason, num=num, example=examples[r], settled_by=r.settled_by)
+        for r, num in refusals.most_common()
+    ]
+    too_large = [row for row in found if row.fits_memory is False]
+    if too_large:
+        first = too_large[0]
+        example = f"{first.configured.model} b{first.batch} {first.configured.precision}"
+        left_out.append(
+            LeftOut(
+                reason="does not fit in memory",
+                num=len(too_large),
+                example=f"{example} on {first.target.name}",
+                settled_by="a smaller batch, or gradient checkpointing, measured on the source",
+            )
+        )
+    return [row for row in found if row.fits_memory is not False], left_out
+
+
+def _pool(crossed: Crossed) -> plan_rank.Pool:
+    """Every usable configuration, flat."""
+    import numpy as np
+
+    usable = np.flatnonzero(~np.isnan(crossed.time_s))
+    return plan_rank.Pool(
+        time_s=crossed.time_s.ravel()[usable],
+        log_half=crossed.log_half.ravel()[usable],
+        cost=crossed.cost.ravel()[usable],
+        place=usable,
+    )
+
+
+def _nothing_left(refused: Sequence[LeftOut], job: PlanJob) -> str:
+    if refused:
+        first = refused[0]
+        return (
+            f"nothing can be foretold: {first.reason} (e.g. {first.example}); would settle it: "
+            f"{first.settled_by}"
+        )
+    batch = job.global_batch_size
+    return (
+        f"no count of {', '.join(map(str, job.counts[:8]))} devices can be used"
+        + (
+            f" with a global batch of {batch}: it must be a multiple of count times device batch"
+            if batch
+            else ""
+        )
+        + "; between hosts --network-gb-per-s is needed"
+    )
+
+
+def _notes(
+    job: PlanJob, prices: Prices | None, cases: Sequence[Measured], shown: Sequence[Configuration]
+) -> list[str]:
+    notes = []
+    if job.global_batch_size is None and any(one.count > 1 for one in shown):
+        notes.append(
+            "The global batch grows with the number of devices, and more samples may be needed for the same "
+            "result; --global-batch-size holds it."
+        )
+    if any(one.fits_memory is None for one in shown):
+        notes.append("Where memory is `?`, nothing measured or foretold says whether the case fits.")
+    if not any(case.power_w for case in cases):
+        notes.append("The reports have no power, so what is measured has no energy.")
+    if prices is not None and prices.electricity_per_kwh is None and any(d.purchase for d in prices.device):
+        notes.append("The prices have no electricity, so bought devices run for free.")
+    over = max(job.counts) > job.devices_per_host
+    if over and job.network_gb_per_s is None:
+        notes.append(
+            f"More than {job.devices_per_host} devices need several hosts; "
+            "without --network-gb-per-s they are left out."
+        )
+    return notes

@@ -1,0 +1,127 @@
+"""Every row of a plan crossed with every number of devices, as arrays.
+
+The first axis is the row, the second the number of devices. A step on n devices at a given global batch is
+
+    step = ((global batch / (n · rate))^2 + collectives^2)^(1/2)
+
+where collectives overlap with the backward pass as in :mod:`benchbox.analyze.predict_model`. Devices that
+would make a step longer stay idle: at an equal global batch more devices never take longer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from benchbox.analyze.plan_costs import HourlyCost
+from benchbox.analyze.plan_rows import Row
+from benchbox.schema import PlanJob
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+else:
+    Floats = Any
+
+# What several devices leave beside the collectives, and how uncertain the collectives' own effect is.
+_SEVERAL_LOG_HALF = 0.05
+_COLLECTIVES_UNCERTAINTY = 0.7
+
+
+class Crossed(NamedTuple):
+    """``NaN`` where a row cannot use that many devices, and in ``cost`` where it has no price."""
+
+    counts: tuple[int, ...]
+    time_s: Floats
+    log_half: Floats
+    """Half of the 80 % interval of the rate and of the time."""
+    cost: Floats
+
+
+def cross(rows: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob, samples: int) -> Crossed:
+    """All rows with all counts of ``job``."""
+    import numpy as np
+
+    n = np.array(job.counts, dtype=np.float64)[None, :]
+    rate = np.exp(_column([row.rate.log_rate for row in rows]))
+    batch = _column([float(row.batch) for row in rows])
+    step_samples, divides = _step_samples(rows, job, batch, n)
+    usable = divides & _own_counts(rows, job)
+    alone_s = step_samples / (n * rate)
+    collectives_s, reachable = _collectives_s(rows, job, n)
+    step_s = np.sqrt(alone_s**2 + collectives_s**2)
+    per_second = np.where(usable & reachable, step_samples / step_s, np.nan)
+    if job.global_batch_size is not None:
+        # Leaving out a count that cannot be used must not hide a smaller one.
+        best = np.maximum.accumulate(np.nan_to_num(per_second, nan=-math.inf), axis=1)
+        per_second = np.where(np.isnan(per_second), np.nan, best)
+    time_s = samples / per_second
+    foretold = np.array([[row.only_count is None] for row in rows])
+    several = np.where((n > 1) & foretold, _SEVERAL_LOG_HALF, 0.0)
+    slowed = _COLLECTIVES_UNCERTAINTY * np.log(step_s / alone_s)
+    log_half = np.sqrt(_column([row.rate.log_half for row in rows]) ** 2 + several**2 + slowed**2)
+    per_hour = _column([math.nan if cost.per_hour is None else cost.per_hour for cost in costs])
+    return Crossed(job.counts, time_s, log_half, time_s / 3600 * n * per_hour)
+
+
+def _step_samples(rows: Sequence[Row], job: PlanJob, batch: Floats, n: Floats) -> tuple[Floats, Any]:
+    """Samples of an optimizer step, and whether the global batch divides into the devices' own."""
+    import numpy as np
+
+    if job.global_batch_size is None:
+        accumulation = _column([float(row.accumulation) for row in rows])
+        return n * batch * accumulation, np.full(np.broadcast_shapes(n.shape, batch.shape), fill_value=True)
+    total = float(job.global_batch_size)
+    usable = np.mod(total, n * batch) == 0
+    return np.full(usable.shape, total), usable
+
+
+def _own_counts(rows: Sequence[Row], job: PlanJob) -> Any:
+    """Whether a number of devices is a row's to answer for."""
+    import numpy as np
+
+    own = np.ones((len(rows), len(job.counts)), dtype=bool)
+    for place, row in enumerate(rows):
+        if row.only_count is not None:
+            own[place] = np.array(job.counts) == row.only_count
+            if job.global_batch_size is not None:
+                own[place] &= row.rate.source.case.global_batch_size == job.global_batch_size
+        for count in row.skipped_counts & set(job.counts):
+            own[place, job.counts.index(count)] = False
+    return own
+
+
+def _collectives_s(rows: Sequence[Row], job: PlanJob, n: Floats) -> tuple[Floats, Any]:
+    """Seconds of collectives in a step, and whether the links they need are known."""
+    import numpy as np
+
+    within = _column([_or_nan(row.collective_s) for row in rows])
+    gigabytes = _column([_or_nan(row.collective_gb) for row in rows])
+    one_host = (n <= np.array([[_devices_per_host(row, job)] for row in rows])) | np.array(
+        [[row.only_count is not None] for row in rows]
+    )
+    between = gigabytes / (job.network_gb_per_s or math.nan)
+    # Across hosts the slower of the two links sets the pace; a host of one device has no link inside.
+    seconds = np.where(one_host, within, np.fmax(between, np.nan_to_num(within))) * (n - 1) / n
+    seconds = np.where(~one_host & np.isnan(between), np.nan, seconds)
+    seconds = np.where(n == 1, 0.0, seconds)
+    return np.nan_to_num(seconds), ~np.isnan(seconds)
+
+
+def _devices_per_host(row: Row, job: PlanJob) -> int:
+    is_gpu = row.target.profile is not None and row.target.profile.kind == "gpu"
+    return job.devices_per_host if is_gpu or row.target.profile is None else 1
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _column(values: Sequence[float]) -> Floats:
+    import numpy as np
+
+    column: Floats = np.array(values, dtype=np.float64)[:, None]
+    return column

@@ -1,0 +1,119 @@
+"""One configuration of a plan with its figures and verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from benchbox.analyze.plan_costs import HourlyCost
+from benchbox.analyze.plan_rows import Row
+from benchbox.schema import Answer, Basis, Configuration, Estimate, PlanJob, Prices, Verdict
+
+_JOULES_PER_KWH = 3.6e6
+_ORDER: tuple[Verdict, ...] = ("yes", "maybe", "no")
+
+
+class Choice(NamedTuple):
+    """A row, and how many devices."""
+
+    row: Row
+    num_devices: int
+    hourly: HourlyCost
+    time_s: float
+    log_half: float
+    cost: float
+    """``NaN`` without a price."""
+
+
+def configuration(
+    choice: Choice,
+    samples: int,
+    job: PlanJob,
+    deadline_s: float | None,
+    prices: Prices | None,
+    *,
+    on_front: bool,
+) -> Configuration:
+    """The record of ``choice``."""
+    row, count = choice.row, choice.num_devices
+    case = row.rate.source.case
+    accumulation = row.accumulation
+    if job.global_batch_size is not None:
+        accumulation = job.global_batch_size // (count * row.batch)
+    basis = _basis(choice, accumulation)
+    # What was measured is given as it was measured, to the last digit.
+    rate = row.rate.source.samples_per_second if basis == "measured" else samples / choice.time_s
+    time_s = _estimate(samples / rate, choice.log_half)
+    cost = None if math.isnan(choice.cost) else _estimate(choice.cost, choice.log_half)
+    power_w = choice.hourly.power_w
+    energy = None
+    if power_w is not None:
+        half = math.hypot(choice.log_half, choice.hourly.power_log_half)
+        energy = _estimate(power_w * count * choice.time_s, half)
+    grid = prices.grid_g_co2_per_kwh if prices else None
+    return Configuration(
+        device=row.target.name,
+        count=count,
+        strategy=row.strategy if count > 1 else "single",
+        precision=case.precision,
+        per_device_batch_size=row.batch,
+        gradient_accumulation_steps=accumulation,
+        gradient_checkpointing=case.gradient_checkpointing,
+        compile=case.compile,
+        basis=basis,
+        source=f"{row.rate.source.device}, case {case.case_id}",
+        samples_per_second=_estimate(rate, choice.log_half),
+        time_s=time_s,
+        cost=cost,
+        energy_j=energy,
+        carbon_g=None if energy is None or grid is None else _times(energy, grid / _JOULES_PER_KWH),
+        fits_memory=row.fits_memory,
+        meets_deadline=None if deadline_s is None else verdict(time_s, deadline_s),
+        within_budget=None if job.budget is None or cost is None else verdict(cost, job.budget),
+        on_front=on_front,
+    )
+
+
+def verdict(estimate: Estimate, limit: float) -> Verdict:
+    """Whether ``limit`` is kept: ``maybe`` where it lies within the interval."""
+    if estimate.high <= limit:
+        return "yes"
+    return "maybe" if estimate.low <= limit else "no"
+
+
+def answer(limit: float | None, estimates: Sequence[Estimate | None]) -> Answer | None:
+    """Whether a configuration keeps ``limit``, and what would surely be enough.
+
+    The one with the least value may be foretold and uncertain, and another be kept for sure.
+    """
+    known = [estimate for estimate in estimates if estimate is not None]
+    if limit is None or not known:
+        return None
+    safest = min(known, key=lambda estimate: estimate.high)
+    best = min((verdict(estimate, limit) for estimate in known), key=_ORDER.index)
+    return Answer(verdict=best, wanted=limit, best=safest, enough=safest.high)
+
+
+def keeps_both(configurations: Sequence[Configuration]) -> Verdict:
+    """The best that one configuration does on deadline and budget together."""
+    worst = [
+        max(_ORDER.index(one.meets_deadline or "no"), _ORDER.index(one.within_budget or "no"))
+        for one in configurations
+    ]
+    return _ORDER[min(worst, default=2)]
+
+
+def _basis(choice: Choice, accumulation: int) -> Basis:
+    """Measured is what ran exactly so; several devices, or other accumulation, are foretold from one."""
+    row = choice.row
+    ran = choice.num_devices == (row.only_count or 1)
+    return row.rate.basis if ran and accumulation == row.accumulation else "predicted"
+
+
+def _estimate(value: float, log_half: float) -> Estimate:
+    return Estimate(value=value, low=value * math.exp(-log_half), high=value * math.exp(log_half))
+
+
+def _times(estimate: Estimate, factor: float) -> Estimate:
+    return Estimate(value=estimate.value * factor, low=estimate.low * factor, high=estimate.high * factor)

@@ -1,0 +1,76 @@
+"""Rank all configurations by arrays; what is shown is made into records only afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+else:
+    Floats = Any
+
+
+class Pool(NamedTuple):
+    """One entry a configuration."""
+
+    time_s: Floats
+    log_half: Floats
+    cost: Floats
+    """``NaN`` without a price."""
+    place: Any
+    """Of the entry in whatever it came from."""
+
+
+def best_first(pool: Pool, deadline_s: float | None, budget: float | None, at_most: int) -> list[int]:
+    """Entries that keep deadline and budget surely, then maybe, then not; each by cost, then by time.
+
+    Without prices by time alone.
+    """
+    import numpy as np
+
+    missed = _missed(pool.time_s, pool.log_half, deadline_s) + _missed(pool.cost, pool.log_half, budget)
+    has_cost = not np.isnan(pool.cost).all()
+    keys = (pool.time_s, pool.cost, missed) if has_cost else (pool.time_s, missed)
+    # NaN sorts last, so what has no price comes after what has one.
+    order = np.lexsort(keys)
+    return [int(entry) for entry in order[:at_most]]
+
+
+def front(pool: Pool) -> list[int]:
+    """By rising time: the entries that no other one beats on time and cost together."""
+    import numpy as np
+
+    priced = np.flatnonzero(~np.isnan(pool.cost))
+    order = priced[np.lexsort((pool.cost[priced], pool.time_s[priced]))]
+    cost = pool.cost[order]
+    before = np.concatenate(([np.inf], np.minimum.accumulate(cost)[:-1]))
+    return [int(entry) for entry in order[cost < before]]
+
+
+def safest(pool: Pool, values: Floats) -> int | None:
+    """Where the far end of the interval of ``values``, times or costs of ``pool``, is smallest."""
+    import numpy as np
+
+    return smallest(values * np.exp(pool.log_half))
+
+
+def smallest(values: Floats) -> int | None:
+    """Where the smallest value is; ``None`` where all are ``NaN``."""
+    import numpy as np
+
+    return None if np.isnan(values).all() else int(np.nanargmin(values))
+
+
+def _missed(values: Floats, log_half: Floats, limit: float | None) -> Any:
+    """0 surely kept, 1 maybe, 2 not or not known."""
+    import numpy as np
+
+    if limit is None:
+        return np.zeros(len(values), dtype=np.int8)
+    stretch = np.exp(log_half)
+    kept = values * stretch <= limit
+    maybe = values / stretch <= limit
+    return np.where(kept, 0, np.where(maybe, 1, 2)).astype(np.int8)

@@ -1,0 +1,190 @@
+"""The rate of one device in one configuration: measured, between two measured batches, or foretold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from benchbox.analyze.plan_sources import Measured
+from benchbox.analyze.predict_fit import (
+    Belief,
+    Evidence,
+    Seen,
+    believe,
+    host_share,
+    log_ratio,
+    weigh_compute_share,
+    weigh_witnesses,
+)
+from benchbox.analyze.predict_interval import USUAL_RESIDUAL, log_half_width
+from benchbox.analyze.predict_model import HOST_MS, REFERENCE_BANDWIDTH, Workload, model_family
+from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates
+from benchbox.schema import Basis, HardwareProfile
+from benchbox.stats import median
+
+# Errors of predictions from several sources share the target's own oddity: half of the variance stays.
+_SHARED_VARIANCE = 0.5
+
+
+class Rate(NamedTuple):
+    """Samples a second of one device, alone."""
+
+    log_rate: float
+    log_half: float
+    """Half of its 80 % interval."""
+    basis: Basis
+    source: Measured
+    """What it rests on most."""
+
+
+class Refusal(NamedTuple):
+    """Why there is no rate, and the run that would give one."""
+
+    reason: str
+    settled_by: str
+
+
+def fixed_ms(cases: Sequence[Measured]) -> float | None:
+    """The fixed time of a step, from a split within one case or from two batches of one configuration.
+
+    ``cases`` are one configuration on one device. The line through the smallest and the largest batch; noise
+    can make it negative, which is no time. ``None``: one batch only.
+    """
+    split = [case.fixed_ms for case in cases if case.fixed_ms is not None]
+    if split:
+        return median(split)
+    steps = sorted(
+        (case.case.per_device_batch_size, 1e3 * case.case.global_batch_size / case.samples_per_second)
+        for case in cases
+        if case.case.gradient_accumulation_steps == 1 and case.case.strategy == "single"
+    )
+    if len(steps) < 2 or steps[0][0] == steps[-1][0]:
+        return None
+    (small, small_ms), (large, large_ms) = steps[0], steps[-1]
+    return max(0.0, small_ms - small * (large_ms - small_ms) / (large - small))
+
+
+def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
+    """At a batch between two measured ones, or at one of them; ``cases``: one configuration, one device."""
+    points = [(c.case.per_device_batch_size, c) for c in cases if c.case.strategy == "single"]
+    points.sort(key=lambda point: point[0])
+    for size, case in points:
+        if size == batch:
+            return Rate(math.log(case.samples_per_second), case.log_half, "measured", case)
+    below = [point for point in points if point[0] < batch]
+    above = [point for point in points if point[0] > batch]
+    if not below or not above:
+        return None
+    (low, one), (high, two) = below[-1], above[0]
+    share = math.log(batch / low) / math.log(high / low)
+    start, end = math.log(one.samples_per_second), math.log(two.samples_per_second)
+    # A rate that grows with the batch runs at most a quarter of the gap beside the straight line.
+    half = max(one.log_half, two.log_half) + abs(end - start) / 4
+    return Rate(start + share * (end - start), half, "interpolated", one if share < 0.5 else two)
+
+
+def foretell(
+    sources: Sequence[tuple[Rate, float]],
+    siblings: Sequence[Sequence[Rate]],
+    target: HardwareProfile,
+) -> Rate | Refusal:
+    """From one configuration and batch on one or more other devices.
+
+    ``sources`` are its rates with each device's fixed time in ms, ``siblings`` the rates of the same
+    configuration in other precisions, a sequence each. Nothing that was measured on the target enters.
+    """
+    precision: RatePrecision = sources[0][0].source.case.precision
+    profiles = [target, *(rate.source.profile for rate, _ in sources)]
+    as_probed = all(profile is not None and profile.reached is not None for profile in profiles)
+    goal = device_rates(target, precision, as_probed=as_probed)
+    if isinstance(goal, str):
+        return Refusal(goal, "a report of this device")
+    known = _known_rates(sources, precision, as_probed=as_probed)
+    if not known:
+        return Refusal(
+            "the source device has no GPU profile to scale from", "`benchbox run` of the suite on one GPU"
+        )
+    same_maker = [item for item in known if item[1].vendor == goal.vendor]
+    if not same_maker:
+        return Refusal(
+            "source and target are of different vendors, so is their software",
+            "a report of a device of the target's vendor",
+        )
+    belief = _belief(same_maker, siblings)
+    foretold = [_from_one(belief, rate, device, goal) for rate, device, _ in same_maker]
+    rate = _combined(foretold)
+    return rate._replace(log_rate=min(rate.log_rate, _log_roofline(rate.source, goal)))
+
+
+def _known_rates(
+    sources: Sequence[tuple[Rate, float]], precision: RatePrecision, *, as_probed: bool = False
+) -> list[tuple[Rate, DeviceRates, float]]:
+    known = []
+    for rate, fixed in sources:
+        profile = rate.source.profile
+        device = device_rates(profile, precision, as_probed=as_probed) if profile is not None else ""
+        if isinstance(device, DeviceRates):
+            known.append((rate, device, fixed))
+    return known
+
+
+def _belief(known: Sequence[tuple[Rate, DeviceRates, float]], siblings: Sequence[Sequence[Rate]]) -> Belief:
+    rate, _, _ = known[0]
+    fixed = median([fixed for _, _, fixed in known])
+    own = _evidence([(item, device) for item, device, _ in known], fixed)
+    for item, device, _ in known:
+        if item.source.compute_share is not None:
+            own = weigh_compute_share(own, device, item.source.compute_share)
+    others = []
+    for sibling in siblings:
+        pairs = _known_rates([(one, fixed) for one in sibling], sibling[0].source.case.precision)
+        if pairs and sibling[0].source.case.precision != rate.source.case.precision:
+            others.append(_evidence([(item, device) for item, device, _ in pairs], fixed))
+    return believe(own, others)
+
+
+def _evidence(pairs: Sequence[tuple[Rate, DeviceRates]], fixed: float) -> Evidence:
+    case = pairs[0][0].source.case
+    batch = case.per_device_batch_size
+    step_ms = median(
+        [1e3 * batch / math.exp(r.log_rate) * d.bandwidth_gb_per_s / REFERENCE_BANDWIDTH for r, d in pairs]
+    )
+    # A measured fixed part holds optimizer and launches; less than a tenth of the usual is noise.
+    work = Workload(model_family(case.model), case.precision, step_ms, max(fixed, HOST_MS / 10))
+    return weigh_witnesses(work, [Seen(device, 1, float(batch), rate.log_rate) for rate, device in pairs])
+
+
+def _from_one(belief: Belief, rate: Rate, source: DeviceRates, target: DeviceRates) -> Rate:
+    middle, spread = log_ratio(belief, (source, 1), (target, 1))
+    half = log_half_width(
+        belief,
+        spread=spread,
+        waiting=max(host_share(belief, source), host_share(belief, target)),
+        source=source,
+        target=target,
+        usual_residual=USUAL_RESIDUAL,
+        software_factor=1.0,
+        batch_factor=1.0,
+        num_devices=(1, 1),
+    )
+    # Input and its copy take as long as before; only the rest is shortened.
+    waiting = rate.source.input_share
+    faster = -math.log((1 - waiting) * math.exp(-middle) + waiting)
+    return Rate(rate.log_rate + faster, math.hypot(half, rate.log_half), "predicted", rate.source)
+
+
+def _combined(rates: Sequence[Rate]) -> Rate:
+    weights = [1 / rate.log_half**2 for rate in rates]
+    total = math.fsum(weights)
+    center = math.fsum(w * rate.log_rate for w, rate in zip(weights, rates, strict=True)) / total
+    best = min(rates, key=lambda rate: rate.log_half)
+    shrink = math.sqrt(_SHARED_VARIANCE + (1 - _SHARED_VARIANCE) / len(rates))
+    return best._replace(log_rate=center, log_half=best.log_half * shrink)
+
+
+def _log_roofline(source: Measured, target: DeviceRates) -> float:
+    """No rate is above the data sheet's peak."""
+    if source.flops_per_sample is None:
+        return math.inf
+    return math.log(target.peak_tflops * 1e12 / source.flops_per_sample)

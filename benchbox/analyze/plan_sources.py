@@ -1,0 +1,149 @@
+"""What reports say that a plan can rest on: each measured case with its device, its split and its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from benchbox.schema import Case, CaseResult, HardwareProfile, OperatorClass, RankResult, Report
+
+# An 80 % interval out of a 95 % one.
+_NARROWER = 1.2816 / 1.9600
+_COMPUTE: frozenset[OperatorClass] = frozenset({"matmul", "convolution"})
+# What a measured rate may be off by where its interval is not known, as a logarithm.
+_UNKNOWN_LOG_HALF = 0.10
+# Largest part of device memory that training can use: the driver and the framework keep the rest.
+USABLE_MEMORY_SHARE = 0.92
+
+
+class Configured(NamedTuple):
+    """What is equal for cases that are one configuration, wherever they run and however large the batch."""
+
+    model: str
+    data: str
+    precision: str
+    gradient_checkpointing: bool
+    memory_format: str
+    compile: bool
+    input_shape: tuple[int, ...]
+    hidden_size: int | None
+
+
+class Measured(NamedTuple):
+    """One case of one report."""
+
+    case: Case
+    configured: Configured
+    device: str
+    profile: HardwareProfile | None
+    log_half: float
+    """Half of the measured rate's 80 % interval, as a logarithm."""
+    samples_per_second: float
+    """Of all devices together."""
+    power_w: float | None
+    """Of one device."""
+    joules_per_sample: float | None
+    peak_memory_bytes: int | None
+    """Of one device."""
+    device_memory_bytes: int | None
+    num_parameters: int | None
+    flops_per_sample: float | None
+    sent_bytes: int | None
+    """By each rank in a step, by the strategy's formula; ``None`` for one device."""
+    input_share: float
+    """Of a step: waiting for input and copying it, which another device does not shorten."""
+    compute_share: float | None
+    """Of the profiled operators' time: matrix products and convolutions."""
+    fixed_ms: float | None
+    """Of a step, by two batch sizes within one case."""
+
+
+def measured_cases(reports: Sequence[Report], model: str | None) -> list[Measured]:
+    """The ``ok`` cases of ``reports``, of ``model`` where it is given."""
+    return [
+        _measured(report, result)
+        for report in reports
+        for result in report.cases
+        if result.outcome == "ok" and result.summary and (model is None or result.case.model == model)
+    ]
+
+
+def device_name(report: Report) -> str:
+    """What a plan calls the report's device: the profile's name, the driver's, or the processor's."""
+    environment = report.environment
+    if report.hardware_profile is not None:
+        return report.hardware_profile.name
+    if environment.devices:
+        return environment.devices[0].name
+    return f"{environment.host.cpu_model}, {environment.host.num_usable_processors} processors"
+
+
+def configured(case: Case) -> Configured:
+    """Everything that must be equal for two cases to differ in batch and ranks only."""
+    return Configured(
+        case.model,
+        case.data,
+        case.precision,
+        case.gradient_checkpointing,
+        case.memory_format,
+        case.compile,
+        case.input_shape,
+        case.hidden_size,
+    )
+
+
+def _measured(report: Report, result: CaseResult) -> Measured:
+    summary, case = result.summary, result.case
+    assert summary is not None
+    rank = next((rank for attempt in result.attempts for rank in attempt.ranks if rank.step_time_ns), None)
+    interval = summary.samples_per_second_interval
+    half = _UNKNOWN_LOG_HALF
+    if interval is not None and 0 < interval.low <= interval.high:
+        # The interval is symmetric on the log scale.
+        half = _NARROWER * max(
+            summary.samples_per_second / interval.low - 1, interval.high / summary.samples_per_second - 1
+        )
+    estimate = result.memory_estimate
+    peak = summary.device_memory_used_bytes or summary.peak_memory_reserved_bytes
+    flops = summary.model_flops_per_step
+    return Measured(
+        case=case,
+        configured=configured(case),
+        device=device_name(report),
+        profile=report.hardware_profile,
+        log_half=half,
+        samples_per_second=summary.samples_per_second,
+        power_w=summary.power_w,
+        joules_per_sample=summary.joules_per_sample,
+        peak_memory_bytes=peak or (estimate.peak_device_bytes if estimate else None),
+        device_memory_bytes=report.environment.devices[0].memory_total_bytes
+        if report.environment.devices
+        else None,
+        num_parameters=_parameters(rank),
+        flops_per_sample=flops * case.world_size / case.global_batch_size if flops else None,
+        sent_bytes=summary.communication_bytes_per_step,
+        input_share=_input_share(rank),
+        compute_share=_compute_share(rank),
+        fixed_ms=max(0.0, rank.batch_split.fixed_ns / 1e6) if rank and rank.batch_split else None,
+    )
+
+
+def _parameters(rank: RankResult | None) -> int | None:
+    return rank.flops.num_parameters if rank and rank.flops else None
+
+
+def _input_share(rank: RankResult | None) -> float:
+    phases = rank.phases if rank else None
+    if phases is None:
+        return 0.0
+    waiting = phases.input_wait_ns + phases.host_to_device_ns
+    total = waiting + phases.forward_ns + phases.backward_ns + phases.optimizer_ns
+    return waiting / total if total else 0.0
+
+
+def _compute_share(rank: RankResult | None) -> float | None:
+    profile = rank.profile if rank else None
+    total = sum(entry.time_ns for entry in profile.operators) if profile else 0
+    if profile is None or total == 0:
+        return None
+    return sum(entry.time_ns for entry in profile.operators if entry.operator_class in _COMPUTE) / total

@@ -1,0 +1,123 @@
+"""The rows of a table, sorted into what can be compared."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from benchbox.analyze.predict_fit import Seen
+from benchbox.analyze.predict_interval import TUNED_FACTOR, UNSTATED_FACTOR
+from benchbox.analyze.predict_rates import DeviceRates, RatePrecision
+from benchbox.schema import ThroughputRow
+
+
+class UsableRow(NamedTuple):
+    """A row whose device and precision are known."""
+
+    row: ThroughputRow
+    precision: RatePrecision
+    rates: DeviceRates
+
+
+class Key(NamedTuple):
+    """What is equal for rows that are compared, but for the precision."""
+
+    model: str
+    software: str
+    workload: tuple[str, ...]
+
+
+# By device, then by number of devices and batch: the logarithm of one device's rate.
+Curves = dict[str, dict[tuple[int, float | None], float]]
+
+
+class Group(NamedTuple):
+    """Rows that are compared, in one precision."""
+
+    wording: str
+    """The precision as the table words it."""
+    precision: RatePrecision
+    first: ThroughputRow
+    rates: Mapping[str, DeviceRates]
+    curves: Curves
+
+
+def grouped(rows: Sequence[UsableRow]) -> dict[Key, list[Group]]:
+    """Rows by everything that must be equal; the precisions of one key are each other's witnesses."""
+    sorted_out: dict[tuple[Key, str], list[UsableRow]] = defaultdict(list)
+    for usable in rows:
+        row = usable.row
+        sorted_out[Key(row.model, row.software, row.workload), row.precision].append(usable)
+    groups: dict[Key, list[Group]] = defaultdict(list)
+    for (key, wording), members in sorted_out.items():
+        curves: dict[str, dict[tuple[int, float | None], list[float]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        for usable in members:
+            row = usable.row
+            rate = math.log(row.samples_per_second / row.num_devices)
+            curves[usable.rates.name][row.num_devices, row.batch_per_device].append(rate)
+        groups[key].append(
+            Group(
+                wording=wording,
+                precision=members[0].precision,
+                first=members[0].row,
+                rates={usable.rates.name: usable.rates for usable in members},
+                curves={
+                    name: {place: math.fsum(rates) / len(rates) for place, rates in curve.items()}
+                    for name, curve in curves.items()
+                },
+            )
+        )
+    return groups
+
+
+def middle_of(
+    curve: Mapping[tuple[int, float | None], float], device: DeviceRates, num_devices: int
+) -> Seen | None:
+    """The middle of a device's batch curve at the like number of devices."""
+    like = like_count(curve, num_devices)
+    if like is None:
+        return None
+    batches = sorted((batch or 0.0, batch, rate) for (n, batch), rate in curve.items() if n == like)
+    _, batch, rate = batches[len(batches) // 2]
+    return Seen(device, like, batch, rate)
+
+
+def like_count(curve: Mapping[tuple[int, float | None], float], num_devices: int) -> int | None:
+    """The nearest number of devices that was measured: equal, or several and within a factor of two."""
+    counts = {n for n, _ in curve}
+    if num_devices in counts:
+        return num_devices
+    near = [n for n in counts if min(n, num_devices) > 1 and max(n, num_devices) <= 2 * min(n, num_devices)]
+    return min(near, key=lambda n: (abs(math.log(n / num_devices)), n), default=None)
+
+
+def rate_at_batch(curve: Mapping[float | None, float], batch: float | None) -> tuple[float, float]:
+    """The log rate at ``batch``, and by what factor ``batch`` lies beyond what was measured.
+
+    Between two measured batches it is interpolated, linear in both logarithms; elsewhere it is the nearest
+    one's.
+    """
+    known = sorted((b, rate) for b, rate in curve.items() if b is not None)
+    if batch is None or not known:
+        rates = sorted(curve.values())
+        return rates[len(rates) // 2], 1.0
+    for (low, low_rate), (high, high_rate) in itertools.pairwise(known):
+        if low <= batch <= high:
+            share = math.log(batch / low) / math.log(high / low)
+            return low_rate + share * (high_rate - low_rate), 1.0
+    nearest, rate = min(known, key=lambda point: abs(math.log(point[0] / batch)))
+    return rate, batch / nearest
+
+
+def software_factor(row: ThroughputRow) -> float:
+    """How much more or less software leaves than one stated version of it does."""
+    words = f"{row.precision} {row.software} {row.source}".casefold()
+    if "mlperf" in words or "mlcommons" in words:
+        return TUNED_FACTOR
+    vague = ("see ", "~", "unknown", "not recorded", "unstated", "various")
+    return UNSTATED_FACTOR if not row.software or any(word in words for word in vague) else 1.0

@@ -1,0 +1,226 @@
+"""Foretell each device of a table from each other, with the target left out of everything that is fitted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from benchbox.analyze.predict_fit import (
+    BATCH_POWER,
+    Belief,
+    Evidence,
+    believe,
+    host_share,
+    log_ratio,
+    weigh_witnesses,
+)
+from benchbox.analyze.predict_groups import (
+    Group,
+    UsableRow,
+    grouped,
+    like_count,
+    middle_of,
+    rate_at_batch,
+    software_factor,
+)
+from benchbox.analyze.predict_interval import (
+    USUAL_RESIDUAL,
+    log_half_width,
+    step_kind,
+)
+from benchbox.analyze.predict_model import DEFAULT_STEP_MS, REFERENCE_BANDWIDTH, Workload, model_family
+from benchbox.analyze.predict_rates import DeviceRates
+from benchbox.schema import GradedPair, LeftOut
+from benchbox.stats import median
+
+MAX_BATCH_FACTOR = 8.0
+# Beyond, the witnesses contradict each other and no division of the work explains them.
+MAX_DISAGREEMENT = 0.5
+# Of the residuals of all workloads: how many of its own a table needs until they count as much as the usual.
+_PRIOR_WORKLOADS = 8
+
+
+class _Task(NamedTuple):
+    """One target in one group at one number of devices."""
+
+    group: Group
+    target: str
+    num_devices: int
+    belief: Belief
+
+
+class _Step(NamedTuple):
+    """From one source to a task's target, whatever the batch."""
+
+    source: DeviceRates
+    num_devices: int
+    """Of the source's rows that are used."""
+    middle: float
+    spread: float
+    waiting: float
+    usual_residual: float
+
+
+def predict_table(rows: Sequence[UsableRow]) -> tuple[list[GradedPair], list[LeftOut]]:
+    """All pairs that can be foretold, and the others with the reason.
+
+    The same device, number of devices and batch more than once in a group count as one row: their geometric
+    mean.
+    """
+    tasks: list[_Task] = []
+    for groups in grouped(rows).values():
+        tasks.extend(_tasks(groups))
+    usual = _usual_residuals(tasks)
+    pairs: list[GradedPair] = []
+    refused: Counter[tuple[str, str]] = Counter()
+    examples: dict[tuple[str, str], str] = {}
+    for task in tasks:
+        for outcome in _pairs(task, usual[task.target]):
+            if isinstance(outcome, GradedPair):
+                pairs.append(outcome)
+            else:
+                refused[outcome[:2]] += 1
+                examples.setdefault(outcome[:2], outcome[2])
+    left_out = [
+        LeftOut(reason=reason, num=num, example=examples[reason, run], settled_by=run)
+        for (reason, run), num in refused.most_common()
+    ]
+    return pairs, left_out
+
+
+def _tasks(groups: Sequence[Group]) -> Iterator[_Task]:
+    counts = sorted({n for group in groups for curve in group.curves.values() for n, _ in curve})
+    for num_devices in counts:
+        targets = sorted(
+            {
+                name
+                for group in groups
+                for name, curve in group.curves.items()
+                if len(group.curves) > 1 and any(n == num_devices for n, _ in curve)
+            }
+        )
+        for target in targets:
+            evidence = [_evidence(group, target, num_devices) for group in groups]
+            for place, group in enumerate(groups):
+                if any(n == num_devices for n, _ in group.curves.get(target, ())):
+                    own = evidence[place]
+                    others = [item for item in evidence if item is not own]
+                    yield _Task(group, target, num_devices, believe(own, others))
+
+
+def _evidence(group: Group, target: str, num_devices: int) -> Evidence:
+    seen = [
+        witness
+        for name, curve in group.curves.items()
+        if name != target and (witness := middle_of(curve, group.rates[name], num_devices)) is not None
+    ]
+    step_ms = [
+        1e3
+        * witness.batch
+        / math.exp(witness.log_rate)
+        * witness.device.bandwidth_gb_per_s
+        / REFERENCE_BANDWIDTH
+        for witness in seen
+        if witness.batch is not None and group.first.rate_counts_samples
+    ]
+    work = Workload(
+        model_family(group.first.model), group.precision, median(step_ms) if step_ms else DEFAULT_STEP_MS
+    )
+    return weigh_witnesses(work, seen)
+
+
+def _usual_residuals(tasks: Sequence[_Task]) -> dict[str, float]:
+    """By target: what witnesses leave over all workloads of the table, the middle one, drawn to the usual."""
+    by_target: dict[str, list[float]] = defaultdict(list)
+    for task in tasks:
+        degrees = task.belief.num_witnesses - 1
+        own = by_target[task.target]
+        if degrees > 0:
+            own.append(task.belief.squared_residuals / degrees)
+    return {
+        target: math.sqrt(
+            (_PRIOR_WORKLOADS * USUAL_RESIDUAL**2 + len(seen) * (median(seen) if seen else 0.0))
+            / (_PRIOR_WORKLOADS + len(seen))
+        )
+        for target, seen in by_target.items()
+    }
+
+
+def _pairs(task: _Task, usual_residual: float) -> Iterator[GradedPair | tuple[str, str, str]]:
+    """Each row of the target from each other device: a pair, or reason, settling run and example."""
+    group, belief = task.group, task.belief
+    target = group.rates[task.target]
+    rows = {batch: rate for (n, batch), rate in group.curves[task.target].items() if n == task.num_devices}
+    degrees = max(1, belief.num_witnesses - 1)
+    disagree = math.sqrt(belief.squared_residuals / degrees) > MAX_DISAGREEMENT
+    for name in group.curves:
+        if name == task.target:
+            continue
+        source, like = group.rates[name], like_count(group.curves[name], task.num_devices)
+        example = f"{group.first.model}, {group.wording}: {name} to {task.target}"
+        step: _Step | None = None
+        for batch, measured in rows.items():
+            if source.vendor != target.vendor:
+                run = "one row of the same workload on another device of the target's vendor"
+                yield "source and target are of different vendors, so is their software", run, example
+            elif like is None:
+                run = "the same number of devices on both, or at least half as many"
+                yield "the source was not measured with a like number of devices", run, example
+            elif disagree:
+                run = "the odd row measured again"
+                yield "the other devices' rows contradict each other", run, example
+            else:
+                step = step or _step(task, source, like, usual_residual)
+                yield _pair(task, step, batch, measured) or (
+                    f"the batches differ by more than a factor of {MAX_BATCH_FACTOR:g}",
+                    "a row of the source at a batch nearer to the target's",
+                    example,
+                )
+
+
+def _step(task: _Task, source: DeviceRates, like: int, usual_residual: float) -> _Step:
+    target = task.group.rates[task.target]
+    middle, spread = log_ratio(task.belief, (source, like), (target, task.num_devices))
+    waiting = max(host_share(task.belief, source), host_share(task.belief, target))
+    return _Step(source, like, middle, spread, waiting, usual_residual)
+
+
+def _pair(task: _Task, step: _Step, batch: float | None, measured: float) -> GradedPair | None:
+    group, first, source = task.group, task.group.first, step.source
+    target = group.rates[task.target]
+    curve = {b: rate for (n, b), rate in group.curves[source.name].items() if n == step.num_devices}
+    start, batch_factor = rate_at_batch(curve, batch)
+    if abs(math.log(batch_factor)) > math.log(MAX_BATCH_FACTOR):
+        return None
+    center = start + step.middle + BATCH_POWER * math.log(batch_factor)
+    half = log_half_width(
+        task.belief,
+        spread=step.spread,
+        waiting=step.waiting,
+        source=source,
+        target=target,
+        usual_residual=step.usual_residual,
+        software_factor=software_factor(first),
+        batch_factor=batch_factor,
+        num_devices=(step.num_devices, task.num_devices),
+    )
+    return GradedPair(
+        model=first.model,
+        precision=group.wording,
+        software=first.software,
+        workload=first.workload,
+        source=source.name,
+        target=target.name,
+        num_devices=task.num_devices,
+        batch_per_device=batch,
+        measured=math.exp(measured),
+        predicted=math.exp(center),
+        low=math.exp(center - half),
+        high=math.exp(center + half),
+        kind=step_kind(source, target),
+        num_witnesses=task.belief.num_witnesses,
+        by_peak_flops=math.exp(start) * target.peak_tflops / source.peak_tflops,
+        by_bandwidth=math.exp(start) * target.bandwidth_gb_per_s / source.bandwidth_gb_per_s,
+    )

@@ -1,0 +1,203 @@
+"""A plan as people and programs read it: terminal, Markdown, JSON, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from benchbox.report.csvfile import csv_cell
+from benchbox.report.markdown_table import pipe_table
+from benchbox.report.text import UNKNOWN, clean, escape_markdown, significant
+from benchbox.schema import Answer, Configuration, Estimate, PlanResult
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+_SPANS = ((2 * 86400.0, "d", 86400.0), (2 * 3600.0, "h", 3600.0), (120.0, "min", 60.0), (0.0, "s", 1.0))
+_MARKS = {"measured": "m", "interpolated": "i", "predicted": "p"}
+_ANSWERS = {"yes": "yes", "maybe": "perhaps", "no": "no"}
+_ESTIMATES = ("samples_per_second", "time_s", "cost", "energy_j", "carbon_g")
+
+
+def terminal_plan(result: PlanResult, top: int) -> Group:
+    """The answers, then the ``top`` best configurations, each on two lines within 80 columns."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for title in ("", "device", "configuration"):
+        table.add_column(title, overflow="fold")
+    for title in ("time", f"cost\n{result.currency or ''}".rstrip(), "kWh\nkg CO2", "ok"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for place, one in enumerate(result.configurations[:top]):
+        table.add_row(
+            _place(result, place),
+            Text(f"{one.count} × {clean(one.device, limit=40)}"),
+            Text(_what(one)),
+            f"{_time(one.time_s)}\n{_time_range(one.time_s)}",
+            "\n".join(_money(one.cost)),
+            f"{_scaled(one.energy_j, 3.6e6)}\n{_scaled(one.carbon_g, 1e3)}",
+            _verdicts(one),
+        )
+    lines = [Text(line) for line in _answers(result)]
+    return Group(*lines, Text(), table, Text(), *(Text(line) for line in _closing(result)))
+
+
+def render_plan_markdown(result: PlanResult, top: int) -> str:
+    """The same as Markdown."""
+    titles = (
+        "",
+        "configuration",
+        "time",
+        "80 %",
+        f"cost {result.currency or ''}".rstrip(),
+        "80 %",
+        "kWh",
+        "kg CO2",
+    )
+    rows = []
+    for place, one in enumerate(result.configurations[:top]):
+        cost, cost_range = _money(one.cost)
+        rows.append(
+            (
+                _place(result, place),
+                f"{one.count} × {one.device}: {_what(one)}",
+                _time(one.time_s),
+                _time_range(one.time_s),
+                cost,
+                cost_range,
+                _scaled(one.energy_j, 3.6e6),
+                _scaled(one.carbon_g, 1e3),
+                _verdicts(one),
+            )
+        )
+    lines = ["# Plan", "", *(f"- {escape_markdown(line)}" for line in _answers(result)), ""]
+    lines += pipe_table((*titles, "ok"), rows, num_text_columns=2)
+    return "\n".join([*lines, "", *(f"- {escape_markdown(line)}" for line in _closing(result)), ""])
+
+
+def render_plan_json(result: PlanResult) -> str:
+    """Everything."""
+    return msgspec.json.format(msgspec.json.encode(result), indent=1).decode() + "\n"
+
+
+def render_plan_csv(result: PlanResult) -> str:
+    """One row a configuration, columns as in the schema; an estimate fills three: itself, ``…_low``,
+    ``…_high``."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    plain = [name for name in Configuration.__struct_fields__ if name not in _ESTIMATES]
+    columns = [column for name in _ESTIMATES for column in (name, f"{name}_low", f"{name}_high")]
+    writer.writerow([*plain, *columns])
+    for one in result.configurations:
+        cells: list[object] = [getattr(one, name) for name in plain]
+        for name in _ESTIMATES:
+            estimate: Estimate | None = getattr(one, name)
+            cells += [estimate.value, estimate.low, estimate.high] if estimate else [None] * 3
+        writer.writerow([csv_cell(cell) for cell in cells])
+    return buffer.getvalue()
+
+
+def _answers(result: PlanResult) -> list[str]:
+    fastest = result.configurations[result.fastest]
+    lines = [
+        f"{result.samples:,} samples; {result.num_considered:,} configurations",
+        f"fastest: {_short(fastest)} in {_time(fastest.time_s)} ({_time_range(fastest.time_s)})",
+    ]
+    if result.cheapest is not None:
+        cheapest = result.configurations[result.cheapest]
+        cost, spread = _money(cheapest.cost)
+        lines.append(f"cheapest: {_short(cheapest)} for {cost} {result.currency} ({spread})")
+    lines += _limits(result)
+    return [clean(line) for line in lines]
+
+
+def _limits(result: PlanResult) -> list[str]:
+    lines = []
+    if result.deadline_answer is not None:
+        lines.append(_limit("deadline", result.deadline_answer, _span))
+    if result.budget_answer is not None:
+        lines.append(
+            _limit("budget", result.budget_answer, lambda value: f"{significant(value)} {result.currency}")
+        )
+    if result.both_answer is not None:
+        lines.append(f"both by one configuration: {_ANSWERS[result.both_answer]}")
+    return lines
+
+
+def _limit(name: str, answer: Answer, show: Callable[[float], str]) -> str:
+    line = f"{name} of {show(answer.wanted)}: {_ANSWERS[answer.verdict]}"
+    return line if answer.verdict == "yes" else f"{line}; {show(answer.enough)} would be enough"
+
+
+def _closing(result: PlanResult) -> list[str]:
+    lines = ["m measured, i interpolated, p predicted; intervals of 80 %; F on the front of time and cost"]
+    if result.prices_date is not None:
+        lines.append(f"prices of {result.prices_date.isoformat()}, in {result.currency}")
+    refused = [
+        f"left out: {entry.num} configurations: {clean(entry.reason)} "
+        f"(e.g. {clean(entry.example, limit=90)}); would settle it: {entry.settled_by}"
+        for entry in result.refused
+    ]
+    return [*lines, *refused, *result.notes]
+
+
+def _place(result: PlanResult, place: int) -> str:
+    return f"{place + 1}{'F' if result.configurations[place].on_front else ''}"
+
+
+def _short(one: Configuration) -> str:
+    return f"{one.count} × {one.device}, {_what(one)}"
+
+
+def _what(one: Configuration) -> str:
+    parts = [f"b{one.per_device_batch_size}", one.precision]
+    if one.gradient_accumulation_steps > 1:
+        parts.append(f"acc{one.gradient_accumulation_steps}")
+    if one.strategy != "single":
+        parts.append(one.strategy)
+    if one.gradient_checkpointing:
+        parts.append("ckpt")
+    if one.compile:
+        parts.append("compile")
+    return f"{' '.join(parts)} ({_MARKS[one.basis]})"
+
+
+def _verdicts(one: Configuration) -> str:
+    """Memory, deadline, budget: yes, no, or ``?``."""
+    memory = {True: "fits", False: "too large", None: "memory ?"}[one.fits_memory]
+    words = [memory]
+    for name, verdict in (("late", one.meets_deadline), ("dear", one.within_budget)):
+        if verdict in ("no", "maybe"):
+            words.append(name if verdict == "no" else f"{name}?")
+    return "\n".join(words)
+
+
+def _span(seconds: float) -> str:
+    _, unit, factor = next(span for span in _SPANS if seconds >= span[0])
+    return f"{significant(seconds / factor)} {unit}"
+
+
+def _time(estimate: Estimate) -> str:
+    return _span(estimate.value)
+
+
+def _time_range(estimate: Estimate) -> str:
+    _, unit, factor = next(span for span in _SPANS if estimate.value >= span[0])
+    return f"{significant(estimate.low / factor)}–{significant(estimate.high / factor)} {unit}"
+
+
+def _money(estimate: Estimate | None) -> Sequence[str]:
+    if estimate is None:
+        return (UNKNOWN, "")
+    return (significant(estimate.value), f"{significant(estimate.low)}–{significant(estimate.high)}")
+
+
+def _scaled(estimate: Estimate | None, factor: float) -> str:
+    return UNKNOWN if estimate is None else significant(estimate.value / factor)

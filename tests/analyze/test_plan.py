@@ -1,0 +1,416 @@
+from __future__ import annotations
+
+import datetime
+import itertools
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from benchbox.analyze.plan import plan
+from benchbox.errors import BadInputError
+from benchbox.plan.hardware import load_profiles
+from benchbox.plan.plan_file import checked_job
+from benchbox.schema import (
+    BatchSplit,
+    Configuration,
+    DevicePrice,
+    Interval,
+    OperatorTime,
+    PhaseTimes,
+    PlanJob,
+    PlanResult,
+    PrecisionRates,
+    Prices,
+    ProfiledStep,
+    Report,
+)
+from tests.plans import report, result, simple_report
+from tests.tables import profile
+
+PROFILES = load_profiles([])
+PRICES = Prices(
+    currency="EUR",
+    date=datetime.date(2026, 1, 5),
+    electricity_per_kwh=0.3,
+    grid_g_co2_per_kwh=400,
+    host_w_per_device=100,
+    power_usage_effectiveness=1.2,
+    device=(
+        DevicePrice(name="A100-SXM4-80GB", per_hour=2.0),
+        DevicePrice(name="h100 sxm5 80gb", per_hour=4.0),
+        DevicePrice(name="L40S", purchase=8000, host_share=2000, lifetime_years=4, utilization=0.5),
+    ),
+)
+
+
+def run(*reports: Report, prices: Prices | None = None, top: int = 100, **job: Any) -> PlanResult:
+    given_job = {"samples": 1_000_000, "targets": ("A100-SXM4-80GB", "H100-SXM5-80GB"), "counts": (1,)} | job
+    checked, samples, deadline_s = checked_job(PlanJob(**given_job))
+    return plan(reports or (simple_report(),), checked, samples, deadline_s, prices, PROFILES, top)
+
+
+def find(plan_result: PlanResult, **wanted: Any) -> Configuration:
+    found = [
+        one
+        for one in plan_result.configurations
+        if all(getattr(one, name) == value for name, value in wanted.items())
+    ]
+    assert len(found) == 1, (wanted, len(found))
+    return found[0]
+
+
+def test_what_was_measured_is_given_exactly() -> None:
+    rate = 1000 / 3
+    one = find(
+        run(simple_report(rates={32: rate, 64: 500.0})), device="A100-SXM4-80GB", per_device_batch_size=32
+    )
+    assert one.samples_per_second.value == rate
+    assert one.basis == "measured"
+    assert one.time_s.value == 1_000_000 / rate
+    assert one.samples_per_second.low < rate < one.samples_per_second.high
+    # The report's interval is one of 95 %.
+    assert one.samples_per_second.low > rate * 0.98
+
+
+def test_another_device_is_foretold_between_its_ratios() -> None:
+    """H100 over A100: 2.9 by reachable matrix products, 1.6 by bandwidth and by multiprocessors."""
+    one = find(run(), device="H100-SXM5-80GB", per_device_batch_size=64)
+    assert one.basis == "predicted"
+    assert 1500 < one.samples_per_second.value < 3000
+    assert one.samples_per_second.high / one.samples_per_second.low > 1.15
+
+
+def test_the_target_does_not_enter_its_own_prediction_and_is_not_predicted_when_measured() -> None:
+    both = run(simple_report(), simple_report("H100-SXM5-80GB", {64: 777.0}))
+    assert find(both, device="H100-SXM5-80GB", per_device_batch_size=64).samples_per_second.value == 777.0
+    foretold = find(both, device="H100-SXM5-80GB", per_device_batch_size=32)
+    assert (
+        foretold.samples_per_second
+        == find(run(), device="H100-SXM5-80GB", per_device_batch_size=32).samples_per_second
+    )
+
+
+def test_a_second_source_narrows_the_interval() -> None:
+    def width(*reports: Report) -> float:
+        one = find(run(*reports, targets=("L40S",)), per_device_batch_size=64).samples_per_second
+        return math.log(one.high / one.low)
+
+    assert width(simple_report(), simple_report("H100-SXM5-80GB", {32: 1700.0, 64: 2050.0})) < width(
+        simple_report()
+    )
+
+
+def test_two_batch_sizes_are_required_and_their_absence_is_said() -> None:
+    with pytest.raises(BadInputError, match=r"one batch size only.*second batch size"):
+        run(simple_report(rates={64: 1000.0}), targets=("H100-SXM5-80GB",))
+    mixed = run(simple_report(rates={64: 1000.0}))
+    assert [one.device for one in mixed.configurations] == ["A100-SXM4-80GB"]
+    assert "one batch size only" in mixed.refused[0].reason
+
+
+def test_a_batch_split_within_the_case_stands_for_a_second_batch() -> None:
+    split = BatchSplit(
+        half_batch_size=32,
+        num_steps=20,
+        full_step_time_ns=64_000_000,
+        half_step_time_ns=35_000_000,
+        fixed_ns=6_000_000,
+        fixed_interval_ns=Interval(low=5e6, high=7e6),
+        per_sample_ns=900_000,
+        per_sample_interval_ns=Interval(low=8e5, high=1e6),
+    )
+    case = result(1000.0, per_device_batch_size=64, precision="bf16", rank={"batch_split": split})
+    assert find(run(report("A100-SXM4-80GB", case)), device="H100-SXM5-80GB").basis == "predicted"
+
+
+def test_a_profiled_step_tells_what_another_device_speeds_up() -> None:
+    def rate(compute_ns: int) -> float:
+        profiled = ProfiledStep(
+            step_time_ns=100,
+            operators=(
+                OperatorTime(operator_class="matmul", num_calls=1, time_ns=compute_ns),
+                OperatorTime(operator_class="activation", num_calls=1, time_ns=100 - compute_ns),
+            ),
+        )
+        cases = [
+            result(r, per_device_batch_size=b, precision="bf16", rank={"profile": profiled})
+            for b, r in ((32, 800.0), (64, 1000.0))
+        ]
+        plan_result = run(report("A100-SXM4-80GB", *cases))
+        return find(plan_result, device="H100-SXM5-80GB", per_device_batch_size=64).samples_per_second.value
+
+    assert rate(90) > 1.15 * rate(10)
+
+
+def test_waiting_for_input_is_not_shortened() -> None:
+    def rate(waiting_ns: int) -> float:
+        phases = PhaseTimes(
+            num_steps=5,
+            input_wait_ns=waiting_ns,
+            host_to_device_ns=0,
+            forward_ns=30_000_000,
+            backward_ns=60_000_000,
+            optimizer_ns=10_000_000,
+        )
+        plan_result = run(simple_report(rank={"phases": phases}))
+        return find(plan_result, device="H100-SXM5-80GB", per_device_batch_size=64).samples_per_second.value
+
+    assert rate(900_000_000) < 1150 < rate(0)
+
+
+def test_no_rate_is_above_the_roofline() -> None:
+    case_flops = 10**13  # an A100 would need 30 ms a sample
+    cases = []
+    for b, r in ((32, 29.0), (64, 30.0)):
+        one = result(r, per_device_batch_size=b, precision="bf16")
+        assert one.summary is not None
+        cases.append(replace(one, summary=replace(one.summary, model_flops_per_step=case_flops * b)))
+    plan_result = run(report("A100-SXM4-80GB", *cases), targets=("RTX 4090",))
+    peak = profile("RTX 4090").peak_dense_tflops.bf16
+    assert peak is not None
+    for one in plan_result.configurations:
+        assert one.samples_per_second.value <= peak * 1e12 / case_flops * 1.0001
+
+
+def test_costs_of_rent_and_of_purchase() -> None:
+    priced = run(prices=PRICES, targets=("A100-SXM4-80GB", "L40S"))
+    rented = find(priced, device="A100-SXM4-80GB", per_device_batch_size=64)
+    assert rented.cost is not None
+    assert rented.cost.value == pytest.approx(1000 / 3600 * 2.0)
+    assert rented.energy_j is not None
+    assert rented.energy_j.value == pytest.approx(1000 * (500 + 100) * 1.2)
+    assert rented.carbon_g is not None
+    assert rented.carbon_g.value == pytest.approx(1000 * 600 * 1.2 / 3.6e6 * 400)
+    bought = find(priced, device="L40S", per_device_batch_size=64)
+    assert bought.cost is not None
+    assert bought.energy_j is not None
+    hours = bought.time_s.value / 3600
+    electricity = bought.energy_j.value / 3.6e6 * 0.3
+    assert bought.cost.value == pytest.approx(10_000 / (4 * 8766 * 0.5) * hours + electricity)
+
+
+def test_without_prices_there_is_no_cost_and_without_a_grid_no_carbon() -> None:
+    one = run().configurations[0]
+    assert (one.cost, one.carbon_g, one.on_front) == (None, None, False)
+    assert run().cheapest is None
+    no_grid = run(prices=replace(PRICES, grid_g_co2_per_kwh=None))
+    assert all(one.carbon_g is None for one in no_grid.configurations)
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    priced = run(prices=PRICES, targets=(), counts=(1, 2, 4, 8))
+    entries = [one for one in priced.configurations if one.cost]
+    front = [priced.configurations[place] for place in priced.front]
+    assert front
+    assert [one for one in priced.configurations if one.on_front] == sorted(
+        front, key=priced.configurations.index
+    )
+    for one in entries:
+        beaten = any(
+            other.cost.value <= one.cost.value
+            and other.time_s.value <= one.time_s.value
+            and (other.cost.value, other.time_s.value) != (one.cost.value, one.time_s.value)
+            for other in entries
+        )
+        assert one.on_front != beaten
+    times = [one.time_s.value for one in front]
+    assert times == sorted(times)
+    assert priced.configurations[priced.cheapest].cost.value == min(one.cost.value for one in entries)
+    assert front[0].time_s.value == min(one.time_s.value for one in entries)
+
+
+def test_deadline_and_budget_are_answered_with_what_would_be_enough() -> None:
+    late = run(prices=PRICES, deadline="5m", budget=0.01)
+    assert late.deadline_answer is not None
+    assert late.deadline_answer.verdict == "no"
+    assert late.deadline_answer.enough == min(one.time_s.high for one in late.configurations)
+    assert late.budget_answer is not None
+    assert late.budget_answer.verdict == "no"
+    assert late.both_answer == "no"
+    in_time = run(prices=PRICES, deadline="2h", budget=100.0)
+    assert in_time.deadline_answer is not None
+    assert in_time.deadline_answer.verdict == "yes"
+    assert in_time.both_answer == "yes"
+    assert all(one.meets_deadline == "yes" for one in in_time.configurations)
+    enough = run(prices=PRICES, deadline=f"{late.deadline_answer.enough + 0.001:.3f}s")
+    assert enough.deadline_answer is not None
+    assert enough.deadline_answer.verdict == "yes"
+
+
+def test_a_deadline_within_the_interval_is_perhaps_kept() -> None:
+    fastest = run().configurations[run().fastest].time_s
+    maybe = run(deadline=f"{fastest.value:.3f}s")
+    assert maybe.deadline_answer is not None
+    assert maybe.deadline_answer.verdict == "maybe"
+
+
+def test_a_sure_configuration_answers_for_an_uncertain_faster_one() -> None:
+    """The measured A100 surely keeps a deadline that the foretold, faster H100 need not keep."""
+    first = run()
+    measured = find(first, basis="measured", per_device_batch_size=64).time_s
+    foretold = find(first, basis="predicted", per_device_batch_size=64).time_s
+    assert foretold.value < measured.value
+    kept = run(deadline=f"{measured.high + 0.01:.2f}s")
+    assert kept.deadline_answer is not None
+    assert kept.deadline_answer.verdict == "yes"
+    assert kept.deadline_answer.enough == min(one.time_s.high for one in kept.configurations)
+
+
+def test_what_keeps_the_deadline_ranks_before_what_is_cheaper() -> None:
+    ranked = run(prices=PRICES, deadline="15m", counts=(1, 2, 4)).configurations
+    kept = [one.meets_deadline for one in ranked]
+    assert kept == sorted(kept, key=("yes", "maybe", "no").index)
+    assert len(set(kept)) > 1
+
+
+def test_memory() -> None:
+    large = simple_report(peak_bytes=60 * 2**30)
+    plan_result = run(large, targets=("L40S", "H100-SXM5-80GB"))
+    assert {one.device for one in plan_result.configurations} == {"H100-SXM5-80GB"}
+    assert "does not fit in memory" in [entry.reason for entry in plan_result.refused]
+    assert all(one.fits_memory for one in plan_result.configurations)
+    near = run(simple_report(peak_bytes=46 * 2**30), targets=("L40S",))
+    assert {one.fits_memory for one in near.configurations} == {None}
+
+
+def test_several_devices_by_the_model_and_as_measured() -> None:
+    cases = [
+        result(800.0, per_device_batch_size=32, precision="bf16"),
+        result(1000.0, per_device_batch_size=64, precision="bf16"),
+        result(3000.0, per_device_batch_size=64, precision="bf16", strategy="zero2", world_size=4),
+    ]
+    plan_result = run(report("A100-SXM4-80GB", *cases), targets=("A100-SXM4-80GB",), counts=(1, 2, 4, 8))
+    four = find(plan_result, count=4, per_device_batch_size=64)
+    assert (four.samples_per_second.value, four.basis, four.strategy) == (3000.0, "measured", "zero2")
+    eight = find(plan_result, count=8, per_device_batch_size=64)
+    assert eight.basis == "predicted"
+    assert 4 * 1000 < eight.samples_per_second.value < 3000 / 4 * 8 * 1.05
+    assert find(plan_result, count=1, per_device_batch_size=64).strategy == "single"
+
+
+def test_cards_without_nvlink_lose_more_to_collectives() -> None:
+    plan_result = run(
+        simple_report("A100-PCIe-80GB"), targets=("A100-PCIe-80GB", "A100-SXM4-80GB"), counts=(1, 8)
+    )
+
+    def efficiency(device: str) -> float:
+        alone = find(plan_result, device=device, count=1, per_device_batch_size=32).samples_per_second.value
+        together = find(
+            plan_result, device=device, count=8, per_device_batch_size=32
+        ).samples_per_second.value
+        return together / alone / 8
+
+    assert efficiency("A100-PCIe-80GB") < efficiency("A100-SXM4-80GB") < 1
+
+
+def test_more_than_a_host_needs_a_network() -> None:
+    alone = run(counts=(1, 8, 16))
+    assert {one.count for one in alone.configurations} == {1, 8}
+    assert any("--network-gb-per-s" in note for note in alone.notes)
+    slow, fast = (run(counts=(16,), network_gb_per_s=speed) for speed in (1.0, 50.0))
+    assert slow.configurations[slow.fastest].time_s.value > fast.configurations[fast.fastest].time_s.value
+
+
+def test_a_given_global_batch_is_kept() -> None:
+    plan_result = run(global_batch_size=256, counts=(1, 2, 3, 4, 8), targets=("A100-SXM4-80GB",))
+    assert {one.count for one in plan_result.configurations} == {1, 2, 4, 8}
+    for one in plan_result.configurations:
+        assert one.per_device_batch_size * one.gradient_accumulation_steps * one.count == 256
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rates=st.tuples(st.floats(1, 1e5), st.floats(1.0, 2.0)),
+    gpu=st.sampled_from(["A100-SXM4-80GB", "A100-PCIe-80GB", "RTX 4090", "L40S", "V100-SXM2-32GB"]),
+    network=st.floats(0.01, 100),
+    precision=st.sampled_from(["fp16", "fp32"]),
+)
+def test_more_devices_never_take_longer_at_an_equal_global_batch(
+    rates: tuple[float, float], gpu: str, network: float, precision: str
+) -> None:
+    low, growth = rates
+    plan_result = run(
+        simple_report(gpu, {32: low, 64: low * growth}, precision=precision),
+        targets=("A100-SXM4-80GB", "H100-SXM5-80GB", gpu),
+        global_batch_size=4096,
+        counts=(1, 2, 4, 8, 16, 32, 64),
+        network_gb_per_s=network,
+        top=1000,
+    )
+    by_row: dict[tuple[str, int], list[tuple[int, float]]] = {}
+    for one in plan_result.configurations:
+        by_row.setdefault((one.device, one.per_device_batch_size), []).append((one.count, one.time_s.value))
+    assert by_row
+    for times in by_row.values():
+        ordered = [time for _, time in sorted(times)]
+        assert all(later <= earlier * (1 + 1e-12) for earlier, later in itertools.pairwise(ordered))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    gpu=st.sampled_from(["A100-SXM4-80GB", "H100-PCIe-80GB", "RTX 4090", "L4", "T4"]),
+    rate=st.floats(1, 1e5),
+    factor=st.floats(1, 4),
+)
+def test_twice_the_peak_and_bandwidth_is_never_slower(gpu: str, rate: float, factor: float) -> None:
+    own = profile(gpu)
+    assert own.memory_bandwidth_gb_per_s is not None
+    better = replace(
+        own,
+        name="better",
+        match_names=("better",),
+        peak_dense_tflops=PrecisionRates(fp16=(own.peak_dense_tflops.fp16 or 0) * factor),
+        memory_bandwidth_gb_per_s=own.memory_bandwidth_gb_per_s * factor,
+    )
+    job, samples, _ = checked_job(PlanJob(samples=1000, targets=(gpu, "better"), counts=(1,)))
+    source = simple_report("A100-SXM4-40GB", {16: rate, 64: rate * 1.2}, precision="fp16", peak_bytes=2**30)
+    plan_result = plan([source], job, samples, None, None, (*PROFILES, better))
+    for batch in (16, 64):
+        plain = find(plan_result, device=gpu, per_device_batch_size=batch)
+        more = find(plan_result, device="better", per_device_batch_size=batch)
+        assert more.samples_per_second.value >= plain.samples_per_second.value * (1 - 1e-12)
+
+
+def test_the_same_source_gives_the_same_answer() -> None:
+    assert run(prices=PRICES, counts=(1, 2)) == run(prices=PRICES, counts=(1, 2))
+
+
+def test_bad_input_is_one_line() -> None:
+    with pytest.raises(BadInputError, match="did you mean H100"):
+        run(targets=("h100-sxm",))
+    with pytest.raises(BadInputError, match="--budget needs --prices"):
+        run(budget=5.0)
+    with pytest.raises(BadInputError, match="--model: 'x' is in no"):
+        run(model="x")
+    two = report("A100-SXM4-80GB", result(1.0), result(1.0, model="small-cnn"))
+    with pytest.raises(BadInputError, match="reference-cnn, small-cnn; say with --model"):
+        run(two)
+    with pytest.raises(BadInputError, match="different vendors"):
+        run(targets=("MI300X",))
+    with pytest.raises(BadInputError, match=r"no count of 3 devices.*global batch of 64"):
+        run(counts=(3,), global_batch_size=64)
+    with pytest.raises(BadInputError, match="no case of the reports"):
+        run(replace(simple_report(), cases=()))
+
+
+def test_bytes_that_a_run_counted_take_the_place_of_the_formula() -> None:
+    def time_of_four(sent_bytes: int) -> float:
+        cases = [result(r, per_device_batch_size=b, precision="bf16") for b, r in ((32, 800.0), (64, 1000.0))]
+        two = result(1500.0, per_device_batch_size=64, precision="bf16", strategy="ddp", world_size=2)
+        assert two.summary is not None
+        summary = replace(two.summary, communication_bytes_per_step=sent_bytes)
+        source = report("A100-SXM4-80GB", *cases, replace(two, summary=summary))
+        plan_result = run(source, targets=("H100-SXM5-80GB",), counts=(4,))
+        return find(plan_result, per_device_batch_size=64).time_s.value
+
+    assert time_of_four(10**7) < time_of_four(10**11)
+
+
+def test_more_configurations_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchbox.analyze.plan.MAX_CONFIGURATIONS", 10)
+    with pytest.raises(BadInputError, match="fewer --counts"):
+        run(counts=tuple(range(1, 9)))

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from benchbox.analyze.grade import grade, read_precision
+from benchbox.analyze.predict_fit import Seen, believe, log_ratio, weigh_witnesses
+from benchbox.analyze.predict_groups import rate_at_batch, software_factor
+from benchbox.analyze.predict_interval import step_kind
+from benchbox.analyze.predict_model import Workload, grid, log_rates, model_family
+from benchbox.analyze.predict_rates import DeviceRates, device_rates, link_gb_per_s
+from benchbox.plan.hardware import load_profiles
+from benchbox.plan.throughput_table import read_throughput_table
+from benchbox.schema import GradedPair, GradeResult, PrecisionRates, ReachedRates, ThroughputRow
+from tests.tables import GPUS, profile, row, synthetic_rows, true_rate, write_table
+
+PROFILES = load_profiles([])
+
+
+def graded(rows: list[dict], folder: Path) -> GradeResult:
+    table = read_throughput_table(write_table(folder / "table.csv", rows))
+    result = grade("table.csv", table.rows, table.left_out, PROFILES)
+    assert result is not None
+    return result
+
+
+def rates(name: str) -> DeviceRates:
+    found = device_rates(profile(name), "fp16")
+    assert isinstance(found, DeviceRates)
+    return found
+
+
+def test_rates_that_follow_two_rooflines_are_foretold_well(tmp_path: Path) -> None:
+    result = graded(synthetic_rows(), tmp_path)
+    assert result.overall.num_pairs == 6 * len(GPUS) * (len(GPUS) - 1)
+    assert result.overall.median_pct < 10
+    assert result.overall.median_pct < result.naive_bandwidth.median_pct / 1.5
+    assert result.overall.median_pct < result.naive_peak_flops.median_pct / 1.5
+    assert result.overall.coverage_pct > 75
+
+
+def test_the_target_is_left_out_of_what_its_prediction_rests_on(tmp_path: Path) -> None:
+    """Whatever the target's own rate is, in whatever precision, the prediction of it stays the same."""
+    rows = synthetic_rows() + [
+        row(gpu, true_rate(gpu, 0.5) / 2, model="net1", precision="bf16") for gpu in GPUS if "V100" not in gpu
+    ]
+
+    def predictions(factor: float) -> dict[tuple[str, ...], tuple[float, float, float]]:
+        changed = [
+            one | {"throughput_samples_per_s": one["throughput_samples_per_s"] * factor}
+            if one["gpu"] == "RTX 3090"
+            else one
+            for one in rows
+        ]
+        pairs = [pair for pair in graded(changed, tmp_path).pairs if pair.target == "RTX 3090"]
+        assert pairs
+        return {(p.model, p.precision, p.source): (p.predicted, p.low, p.high) for p in pairs}
+
+    assert predictions(1.0) == predictions(7.3)
+
+
+def test_witnesses_tell_how_the_work_is_divided(tmp_path: Path) -> None:
+    """H100 over A100 is 3.2 for matrix products and 1.6 for bytes: the others say which it is."""
+
+    def ratio(share: float, others: tuple[str, ...]) -> float:
+        rows = [row(gpu, true_rate(gpu, share)) for gpu in ("A100-SXM4-80GB", "H100-SXM5-80GB", *others)]
+        pair = next(
+            p
+            for p in graded(rows, tmp_path).pairs
+            if (p.source, p.target) == ("A100-SXM4-80GB", "H100-SXM5-80GB")
+        )
+        return pair.predicted / true_rate("A100-SXM4-80GB", share)
+
+    alone = ratio(0.95, ())
+    assert ratio(0.95, ()) == pytest.approx(ratio(0.05, ()))
+    witnesses = ("RTX 3090", "RTX A6000", "V100-SXM2-32GB", "L40S")
+    assert ratio(0.95, witnesses) > 1.1 * alone > 1.1 * ratio(0.05, witnesses)
+
+
+def test_intervals_widen_with_what_is_not_known(tmp_path: Path) -> None:
+    def width(**changes: object) -> float:
+        rows = [row(gpu, true_rate(gpu, 0.5), **changes) for gpu in GPUS]
+        pairs = graded(rows, tmp_path).pairs
+        return sum(math.log(pair.high / pair.low) for pair in pairs) / len(pairs)
+
+    assert width(precision="mlperf-mixed(fp16)") < width() < width(software="")
+
+
+def test_an_odd_source_announces_itself(tmp_path: Path) -> None:
+    rows = [row(gpu, true_rate(gpu, 0.3) / (3 if gpu == "RTX A6000" else 1)) for gpu in GPUS]
+    pairs = graded(rows, tmp_path).pairs
+
+    def mean_width(source: str) -> float:
+        widths = [math.log(pair.high / pair.low) for pair in pairs if pair.source == source]
+        return sum(widths) / len(widths)
+
+    assert mean_width("RTX A6000") > 1.5 * mean_width("A100-SXM4-80GB")
+
+
+def test_pairs_without_evidence_are_refused_with_the_run_that_would_settle_it(tmp_path: Path) -> None:
+    rows = [
+        row("H100-SXM5-80GB", 1000),
+        row("A100-SXM4-80GB", 600, n_gpus=1, batch_per_gpu=2),
+        row("MI300X", 900),
+        row("L40S", 3000, n_gpus=8),
+    ]
+    result = graded([*rows, *synthetic_rows()], tmp_path)
+    reasons = {entry.reason: entry for entry in result.pairs_refused}
+    assert any("different vendors" in reason for reason in reasons)
+    assert any("like number of devices" in reason for reason in reasons)
+    assert any("batches differ" in reason for reason in reasons)
+    assert all(entry.settled_by and entry.example for entry in reasons.values())
+    assert not [p for p in result.pairs if "MI300X" in (p.source, p.target)]
+
+
+def test_contradicting_witnesses_are_refused(tmp_path: Path) -> None:
+    rng = [1, 30, 0.1, 12, 0.4, 5, 1]
+    rows = [row(gpu, 100 * factor) for gpu, factor in zip(GPUS, rng, strict=True)]
+    result = graded([*rows, *synthetic_rows()], tmp_path)
+    assert any("contradict" in entry.reason for entry in result.pairs_refused)
+
+
+def test_rows_twice_count_as_their_geometric_mean(tmp_path: Path) -> None:
+    once = graded([row("A100-SXM4-80GB", 600), row("H100-SXM5-80GB", 1000)], tmp_path)
+    twice = graded(
+        [row("A100-SXM4-80GB", 300), row("A100-SXM4-80GB", 1200), row("H100-SXM5-80GB", 1000)], tmp_path
+    )
+    assert [p.predicted for p in twice.pairs] == pytest.approx([p.predicted for p in once.pairs])
+
+
+def test_a_batch_between_two_measured_ones_is_interpolated() -> None:
+    curve: dict[float | None, float] = {8.0: math.log(100), 32.0: math.log(200)}
+    rate, beyond = rate_at_batch(curve, 16.0)
+    assert math.exp(rate) == pytest.approx(math.sqrt(100 * 200))
+    assert beyond == 1
+    rate, beyond = rate_at_batch(curve, 64.0)
+    assert (math.exp(rate), beyond) == pytest.approx((200, 2))
+    assert rate_at_batch(curve, 8.0) == pytest.approx((math.log(100), 1.0))
+
+
+@pytest.mark.parametrize(
+    ("wording", "precision"),
+    [
+        ("fp32", "fp32"),
+        ("fp32/tf32-default", "tf32"),
+        ("amp-fp16", "fp16"),
+        ("AMP", "fp16"),
+        ("mixed", "fp16"),
+        ("mlperf-mixed(fp16)", "fp16"),
+        ("amp_bf16", "bf16"),
+        ("amp?", None),
+        ("unstated", None),
+        ("amp_fp8", None),
+    ],
+)
+def test_precisions_are_read_as_tables_word_them(wording: str, precision: str | None) -> None:
+    reason, found = read_precision(wording)
+    assert found == precision
+    assert bool(reason) == (precision is None)
+
+
+def test_families_by_name() -> None:
+    assert model_family("ResNet-50 v1.5") == "convolution"
+    assert model_family("bert_large_squad") == "transformer"
+    assert model_family("Llama-2-7b") == "language model"
+    assert model_family("MPT-1b") == "language model"
+    assert model_family("waveglow") == "other"
+    assert model_family("something") == "other"
+
+
+def test_tuned_software_leaves_less_and_unstated_software_more() -> None:
+    def factor(**changes: str) -> float:
+        table_row = row("T4", 1.0, **changes)
+
+        return software_factor(
+            ThroughputRow(
+                model="m",
+                gpu="T4",
+                num_devices=1,
+                precision=table_row["precision"],
+                batch_per_device=None,
+                samples_per_second=1.0,
+                software=table_row["software"],
+                source=table_row["source"],
+            )
+        )
+
+    assert factor(source="mlcommons/training_results_v3.0") < factor() < factor(software="(see README)")
+    assert factor(software="") == factor(software="torch ~1.4")
+
+
+def test_nvlink_is_never_assumed_of_a_card() -> None:
+    on_board, bridged = profile("A100-SXM4-80GB"), profile("A100-PCIe-80GB")
+    assert bridged.nvlink_gb_per_s == on_board.nvlink_gb_per_s
+    assert link_gb_per_s(on_board) > 10 * link_gb_per_s(bridged)
+    assert link_gb_per_s(profile("RTX 3090")) < link_gb_per_s(profile("RTX A6000"))
+
+
+def test_less_power_means_lower_sustained_rates() -> None:
+    assert rates("A100-PCIe-40GB").compute_tflops < rates("A100-SXM4-40GB").compute_tflops
+    assert rates("A100-PCIe-40GB").bandwidth_gb_per_s == rates("A100-SXM4-40GB").bandwidth_gb_per_s
+
+
+def test_what_a_profile_lacks_is_said() -> None:
+    assert "fp16" in str(device_rates(profile("RTX PRO 6000 Blackwell"), "fp16"))
+    assert "bf16" in str(device_rates(profile("V100-SXM2-16GB"), "bf16"))
+    no_bandwidth = replace(profile("T4"), memory_bandwidth_gb_per_s=None)
+    assert "bandwidth" in str(device_rates(no_bandwidth, "fp16"))
+    tf32 = device_rates(profile("V100-SXM2-16GB"), "tf32")
+    assert isinstance(tf32, DeviceRates)
+    assert tf32.peak_tflops == 15.7
+
+
+def test_kinds_of_steps() -> None:
+    assert step_kind(rates("A100-SXM4-40GB"), rates("A100-PCIe-80GB")) == "same chip"
+    assert step_kind(rates("A100-SXM4-40GB"), rates("H100-SXM5-80GB")) == "same memory class"
+    assert step_kind(rates("A100-SXM4-40GB"), rates("RTX 3090")) == "HBM to GDDR"
+    assert step_kind(rates("A100-SXM4-40GB"), rates("B200-SXM-180GB")) == "new architecture"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(GPUS),
+    step_ms=st.floats(1, 5000),
+    num_devices=st.integers(1, 64),
+    factor=st.floats(1, 8),
+)
+def test_a_device_with_more_of_everything_is_never_slower(
+    name: str, step_ms: float, num_devices: int, factor: float
+) -> None:
+    facts = profile(name)
+    peaks = PrecisionRates(fp16=(facts.peak_dense_tflops.fp16 or 1) * factor)
+    assert facts.memory_bandwidth_gb_per_s is not None
+    faster = replace(
+        facts,
+        peak_dense_tflops=peaks,
+        memory_bandwidth_gb_per_s=facts.memory_bandwidth_gb_per_s * factor,
+    )
+    one, two = rates(name), device_rates(faster, "fp16")
+    assert isinstance(two, DeviceRates)
+    work = Workload("transformer", "fp16", step_ms)
+    division = grid(num_devices > 1)
+    assert (log_rates(division, work, two, num_devices) >= log_rates(division, work, one, num_devices)).all()
+
+
+def test_no_witness_leaves_the_prior() -> None:
+    work = Workload("convolution", "fp16", 100.0)
+    belief = believe(weigh_witnesses(work, [Seen(rates("T4"), 1, 32, 5.0)]), [])
+    middle, spread = log_ratio(belief, (rates("T4"), 1), (rates("H100-SXM5-80GB"), 1))
+    assert 4 < math.exp(middle) < 25
+    assert spread > 0
+    assert log_ratio(belief, (rates("T4"), 1), (rates("T4"), 1)) == (0, 0)
+
+
+def test_every_pair_has_its_measured_rate_and_a_positive_interval(tmp_path: Path) -> None:
+    for pair in graded(synthetic_rows(), tmp_path).pairs:
+        assert isinstance(pair, GradedPair)
+        assert pair.low < pair.predicted < pair.high
+
+
+def test_probed_rates_count_only_where_they_are_asked_for() -> None:
+    reached = ReachedRates(
+        matmul_tflops=PrecisionRates(fp16=200.0), conv_tflops=PrecisionRates(), copy_gb_per_s=1350
+    )
+    probed = replace(profile("A100-SXM4-40GB"), reached=reached)
+    assert device_rates(probed, "fp16") == rates("A100-SXM4-40GB")
+    own = device_rates(probed, "fp16", as_probed=True)
+    assert isinstance(own, DeviceRates)
+    assert (own.compute_tflops, own.bandwidth_gb_per_s) == (200.0, pytest.approx(1500))

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from typer.testing import CliRunner
+
+from benchbox.cli import app
+from benchbox.report.files import read_report, write_report
+from tests.factories import make_profile, make_report
+from tests.tables import profile
+
+COMMITTED = Path(__file__).parents[2] / "reports/intel-r-xeon-r-processor-2-processors/quick/report.json"
+PRICES = """
+currency = "EUR"
+date = 2026-01-05
+grid_g_co2_per_kwh = 400
+[[device]]
+name = "H100-SXM5-80GB"
+per_hour = 4.0
+[[device]]
+name = "A100-SXM4-80GB"
+per_hour = 2.0
+"""
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[str]:
+    """A report of an H100, as a file, with prices and a job."""
+    own = profile("H100-SXM5-80GB")
+    assert own.match_names == make_profile().match_names
+    write_report(replace(make_report(), hardware_profile=own), tmp_path / "report.json")
+    (tmp_path / "prices.toml").write_text(PRICES)
+    (tmp_path / "job.toml").write_text('[job]\nmodel = "reference-cnn"\nsamples = 10_000_000\n')
+    return [
+        str(tmp_path / "report.json"),
+        "--prices",
+        str(tmp_path / "prices.toml"),
+        "--job",
+        str(tmp_path / "job.toml"),
+    ]
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["plan", *arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.stdout
+
+
+def test_the_terminal_shows_answers_and_ranks_within_80_columns(inputs: list[str]) -> None:
+    text = run(*inputs, "--deadline", "1m", "--budget", "1000")
+    assert max(map(len, text.splitlines())) <= 80
+    for word in (
+        "fastest:",
+        "cheapest:",
+        "deadline of 60.0 s: no;",
+        "would be enough",
+        "budget",
+        "2026-01-05",
+    ):
+        assert word in text
+
+
+def test_markdown_json_and_csv_agree(inputs: list[str]) -> None:
+    data = json.loads(run(*inputs, "--format", "json", "--counts", "1"))
+    rows = list(csv.DictReader(io.StringIO(run(*inputs, "--format", "csv", "--counts", "1"))))
+    assert len(rows) == len(data["configurations"])
+    assert float(rows[0]["time_s"]) == data["configurations"][0]["time_s"]["value"]
+    assert float(rows[0]["cost_high"]) == data["configurations"][0]["cost"]["high"]
+    assert {one["basis"] for one in data["configurations"]} == {"measured", "predicted"}
+    markdown = run(*inputs, "--format", "markdown", "--counts", "1", "--top", "3")
+    assert sum(line.startswith("| ") for line in markdown.splitlines()) == 2 + 3
+
+
+def test_options_override_the_job_file(inputs: list[str]) -> None:
+    data = json.loads(run(*inputs, "--format", "json", "--samples", "5", "--target", "h100-sxm5-80gb"))
+    assert data["samples"] == 5
+    assert {one["device"] for one in data["configurations"]} == {"H100-SXM5-80GB"}
+
+
+def test_the_committed_report_plans_the_machine_that_it_was_measured_on() -> None:
+    data = json.loads(
+        run(
+            str(COMMITTED),
+            "--model",
+            "reference-cnn",
+            "--samples",
+            "100000",
+            "--deadline",
+            "2h",
+            "--format",
+            "json",
+        )
+    )
+    rates = {
+        case.case.case_id: case.summary.samples_per_second
+        for case in read_report(COMMITTED).cases
+        if case.summary and case.case.model == "reference-cnn"
+    }
+    shown = {one["source"].rpartition(" ")[2]: one for one in data["configurations"]}
+    assert {case_id: one["samples_per_second"]["value"] for case_id, one in shown.items()} == rates
+    assert {one["basis"] for one in data["configurations"]} == {"measured"}
+    assert data["deadline_answer"]["verdict"] == "yes"
+    assert any("no GPU with a hardware profile" in entry["reason"] for entry in data["refused"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--samples", "5", "--target", "h100-sxm5-80gb"], "no GPU with a hardware profile was measured"),
+        (["--samples", "5", "--target", "h100-sxm"], "did you mean"),
+        ([], "give --samples N"),
+        (["--samples", "5", "--deadline", "0h"], "--deadline"),
+        (["--samples", "5", "--prices", "none.toml"], "none.toml"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(arguments: list[str], what: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "benchbox.cli",
+        "plan",
+        str(COMMITTED),
+        "--model",
+        "reference-cnn",
+        *arguments,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert what in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
