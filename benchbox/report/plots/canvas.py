@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,6 +61,8 @@ _SETTINGS: Any = {
     "figure.constrained_layout.w_pad": 0.06,
 }
 
+_NO_XML = re.compile("\ufffe|\uffff".encode())
+
 
 def render(plot: Plot, file_format: FileFormat = "svg") -> bytes:
     """The picture as a file's content; nothing in it depends on the time or the machine's fonts."""
@@ -75,7 +78,9 @@ def render(plot: Plot, file_format: FileFormat = "svg") -> bytes:
         mpl.rcParams.update(_SETTINGS)
         buffer = io.BytesIO()
         plot.draw().savefig(buffer, format=file_format, dpi=200, metadata=metadata[file_format])
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    # XML knows no such characters, and a name may hold them.
+    return _NO_XML.sub(b"", content) if file_format == "svg" else content
 
 
 def new_figure(title: str, width: float, height: float) -> Figure:
