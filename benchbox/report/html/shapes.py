@@ -18,7 +18,7 @@ from benchbox.report.text import duration, percent, significant
 from benchbox.schema import CaseResult, PhaseTimes
 
 WIDTH, HEIGHT = 600.0, 60.0
-MAX_POINTS = 90
+MAX_POINTS = 72
 NUM_BINS = 36
 
 
@@ -209,7 +209,7 @@ def _strip(series: Series, scale: float) -> Strip:
 
 
 def _y(value: float, top: float) -> str:
-    return f"{HEIGHT * (1 - value / top):.1f}"
+    return f"{HEIGHT * (1 - value / top):.0f}"
 
 
 def _telemetry_data(series: Sequence[Series]) -> str:

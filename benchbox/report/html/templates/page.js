@@ -71,10 +71,25 @@
   controls.addEventListener("submit", (event) => event.preventDefault());
   controls.hidden = false;
 
+  // With scripting on the browser keeps what stands in <noscript> as text, so that a page of a thousand cases
+  // opens at once. It is the template's own markup, escaped like the rest; it becomes elements when it is seen.
+  const fill = (detail) => {
+    const waiting = detail.querySelector(":scope > noscript");
+    if (waiting) {
+      const holder = document.createElement("div");
+      holder.innerHTML = waiting.textContent;
+      waiting.replaceWith(...holder.childNodes);
+    }
+  };
+  document.addEventListener("toggle", (event) => {
+    if (event.target.open && event.target.classList.contains("case")) fill(event.target);
+  }, true);
+
   // A link to a case opens it.
   const reveal = () => {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (target instanceof HTMLDetailsElement) {
+      fill(target);
       target.open = true;
       target.scrollIntoView();
     }
