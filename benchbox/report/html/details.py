@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from benchbox.analyze.summary import slowest_rank
+from benchbox.analyze.ranks import longest_steps
 from benchbox.report import sentences
 from benchbox.report.facts import loss_check, outcome_word, phase_times, stop_reasons, warmup_ends
 from benchbox.report.html import shapes
@@ -13,7 +13,7 @@ from benchbox.report.html.answer import bottleneck_sentence, evidence_texts
 from benchbox.report.html.columns import interval_text
 from benchbox.report.plots.memory import MEASURED, PARTS, measured_bytes
 from benchbox.report.plots.roofline import Roofs, step_point
-from benchbox.report.text import UNKNOWN, clean, duration, memory, significant
+from benchbox.report.text import UNKNOWN, clean, duration, memory, percent, significant
 from benchbox.schema import CaseResult, CaseSummary
 
 MAX_STDERR_LINES = 20
@@ -109,6 +109,10 @@ def _summary_facts(result: CaseResult, summary: CaseSummary) -> list[tuple[str, 
     if summary.cpu_user_pct is not None and summary.cpu_kernel_pct is not None:
         used = f"{summary.cpu_user_pct:.0f} % user, {summary.cpu_kernel_pct:.0f} % kernel"
         facts.append(("worker's processor time", used))
+    if summary.rank_spread_pct is not None:
+        facts.append(("ranks apart", percent(summary.rank_spread_pct)))
+    if summary.straggler_ranks:
+        facts.append(("stragglers", f"rank {', '.join(map(str, summary.straggler_ranks))}"))
     if summary.overhead_s is not None:
         facts.append(("overhead of an attempt", duration(summary.overhead_s * 1e9)))
     return facts
@@ -118,7 +122,7 @@ def _histogram(result: CaseResult) -> shapes.Histogram | None:
     if result.summary is None:
         return None
     measured = [attempt for attempt in result.attempts if attempt.outcome == "ok" and attempt.ranks]
-    times = [time_ns for attempt in measured for time_ns in slowest_rank(attempt).step_time_ns]
+    times = [time_ns for attempt in measured for time_ns in longest_steps(attempt).step_time_ns]
     return shapes.histogram(times, result.summary.step_time_p50_ns, result.summary.step_time_p95_ns)
 
 

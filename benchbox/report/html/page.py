@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
-from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from benchbox.errors import NothingToPlotError
 from benchbox.report import sentences
@@ -19,6 +18,7 @@ from benchbox.report.html.columns import Cell, cell, known_columns
 from benchbox.report.html.details import Detail, detail
 from benchbox.report.html.figures import InlineFigure, inline
 from benchbox.report.html.side_by_side import configurations
+from benchbox.report.html.template_files import environment, source
 from benchbox.report.plots.history import history
 from benchbox.report.plots.memory import memory
 from benchbox.report.plots.phases import phases
@@ -28,9 +28,6 @@ from benchbox.report.plots.scaling import scaling
 from benchbox.report.plots.throughput import throughput
 from benchbox.report.text import case_labels, clean
 from benchbox.schema import CaseResult, Report
-
-if TYPE_CHECKING:
-    from jinja2 import Environment as JinjaEnvironment
 
 AXES = (
     ("model", "model"),
@@ -82,43 +79,30 @@ class Section(NamedTuple):
 
 def render_page(reports: Sequence[Report]) -> str:
     """The whole page for one report, or for several side by side."""
-    environment = _templates()
-    style, script = _source("page.css"), _source("page.js")
+    style, script = source("page.css"), source("page.js")
     names = report_labels(reports)
     rows, filters, columns = _table(reports, names)
     figures, missing = _figures(reports)
-    return environment.get_template("page.html.j2").render(
-        policy=_policy(style, script),
-        style=style,
-        script=script,
-        title=names[0] if len(reports) == 1 else f"{len(reports)} reports: {', '.join(names)}",
-        sections=[_section(report, name) for report, name in zip(reports, names, strict=True)],
-        names=names,
-        columns=columns,
-        rows=rows,
-        filters=filters,
-        star=STAR if any(rests_on_steps(report) for report in reports) else None,
-        figures=figures,
-        missing=missing,
-        configurations=configurations(reports) if len(reports) > 1 else [],
-        max_table_rows=MAX_TABLE_ROWS,
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            policy=_policy(style, script),
+            style=style,
+            script=script,
+            title=names[0] if len(reports) == 1 else f"{len(reports)} reports: {', '.join(names)}",
+            sections=[_section(report, name) for report, name in zip(reports, names, strict=True)],
+            names=names,
+            columns=columns,
+            rows=rows,
+            filters=filters,
+            star=STAR if any(rests_on_steps(report) for report in reports) else None,
+            figures=figures,
+            missing=missing,
+            configurations=configurations(reports) if len(reports) > 1 else [],
+            max_table_rows=MAX_TABLE_ROWS,
+        )
     )
-
-
-def _templates() -> JinjaEnvironment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    return Environment(
-        loader=PackageLoader("benchbox.report.html"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _source(name: str) -> str:
-    return resources.files("benchbox.report.html").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchbox.errors import NothingToPlotError
+from benchbox.report.figures import RANKS_OF_A_CPU
 from benchbox.report.plots.canvas import INK, MARKERS, MUTED, SERIES, doubling_axis, legend_below, panels
 from benchbox.report.plots.plot import Plot, listing, report_labels
 from benchbox.report.text import UNKNOWN, case_label, percent, significant
@@ -33,6 +34,9 @@ def scaling(reports: Sequence[Report]) -> Plot:
     kept = dict(list(lines.items())[:MAX_LINES])
     spare = [name for name in lines if name not in kept]
     where = report_labels(reports)[0] if len(reports) == 1 else f"{len(reports)} reports"
+    notes = [f"No room for {listing(spare)}."] if spare else []
+    if any(report.environment.device == "cpu" for report in reports):
+        notes.append(f"{RANKS_OF_A_CPU[0].upper()}{RANKS_OF_A_CPU[1:]}.")
     rows = [(name, *_cells(result)) for name, results in lines.items() for result in results]
     most = max(result.case.world_size for results in lines.values() for result in results)
     return Plot(
@@ -40,7 +44,7 @@ def scaling(reports: Sequence[Report]) -> Plot:
         description=f"Samples/s and efficiency of {len(lines)} configurations on up to {most} devices.",
         columns=("configuration", "devices", "samples/s", "weak efficiency", "strong efficiency"),
         rows=tuple(rows),
-        notes=(f"No room for {listing(spare)}.",) if spare else (),
+        notes=tuple(notes),
         draw=lambda: _draw(f"Scaling · {where}", kept),
     )
 
