@@ -29,7 +29,7 @@ def plot(
     ] = None,
 ) -> None:
     """Draw reports: throughput over batch size, scaling, memory, roofline, telemetry, phases or history."""
-    from benchbox.cli.output import write_result
+    from benchbox.cli.output import check_out, write_result
     from benchbox.report.files import read_report
 
     if out is None:
@@ -38,11 +38,12 @@ def plot(
         raise BadInputError(f"--out: {out}: the name must end in .svg, .png or .pdf")
     if case is not None and kind != "telemetry":
         raise BadInputError(f"--case: says which case's telemetry to draw; --kind is {kind}")
+    check_out(out, files)
     drawn = _plot(kind, [read_report(file) for file in files], case)
 
     from benchbox.report.plots.canvas import render
 
-    write_result(render(drawn, _FORMATS[out.suffix.lower()]), out, files)
+    write_result(render(drawn, _FORMATS[out.suffix.lower()]), out)
     for note in drawn.notes:
         print(note)
 

@@ -28,20 +28,22 @@ def report(
     """Show reports in the terminal, or as Markdown, an HTML page, CSV or pytest-benchmark's JSON."""
     from rich.console import Console
 
-    from benchbox.cli.output import write_result
+    from benchbox.cli.output import check_out, write_result
     from benchbox.report.files import read_report
     from benchbox.report.terminal import terminal_view
 
+    if out is not None:
+        if output_format == "terminal":
+            raise BadInputError("--out: needs --format markdown, html, csv or pytest-benchmark")
+        check_out(out, files)
     reports = [read_report(file) for file in files]
     if output_format != "terminal":
         text = _render(output_format, reports)
         if out is None:
             sys.stdout.write(text)
         else:
-            write_result(text.encode(), out, files)
+            write_result(text.encode(), out)
         return
-    if out is not None:
-        raise BadInputError("--out: needs --format markdown, html, csv or pytest-benchmark")
     console = Console()
     for one in reports:
         console.print(terminal_view(one, console.width))

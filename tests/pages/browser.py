@@ -23,6 +23,7 @@ FLAGS = (
     "--disable-sync",
     "--force-color-profile=srgb",
     "--hide-scrollbars",
+    "--force-prefers-reduced-motion",  # or a click may come while the page still scrolls
 )
 
 

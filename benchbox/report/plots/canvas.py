@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,7 +74,9 @@ def render(plot: Plot, file_format: FileFormat = "svg") -> bytes:
         "png": {"Software": "benchbox", "Title": plot.title.encode("latin-1", "replace").decode("latin-1")},
         "pdf": {"CreationDate": None, "Creator": "benchbox", "Title": plot.title},
     }
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        # A name may hold characters that the font lacks: SVG keeps them, the others show a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         mpl.rcdefaults()  # whatever a matplotlibrc says
         mpl.rcParams.update(_SETTINGS)
         buffer = io.BytesIO()

@@ -67,6 +67,7 @@
     count.textContent = shown === rows.length ? `${shown} cases` : `${shown} of ${rows.length} cases`;
   };
   controls.addEventListener("input", choose);
+  controls.addEventListener("change", choose);
   controls.addEventListener("reset", () => setTimeout(choose));
   controls.addEventListener("submit", (event) => event.preventDefault());
   controls.hidden = false;
@@ -102,7 +103,12 @@
   reveal();
 
   document.getElementById("open-all").addEventListener("click", () => {
-    rows.forEach(({ detail }) => { if (!detail.hidden) detail.open = true; });
+    for (const { detail } of rows) {
+      if (!detail.hidden) {
+        fill(detail);
+        detail.open = true;
+      }
+    }
   });
   document.getElementById("close-all").addEventListener("click", () => {
     rows.forEach(({ detail }) => { detail.open = false; });
