@@ -49,8 +49,11 @@ class Detail(NamedTuple):
     stderr: str | None
 
 
-def detail(result: CaseResult, label: str, device: str, roofs: Sequence[Roofs]) -> Detail:
-    """``device`` is ``cpu`` or ``cuda``; ``roofs`` are those of the report's machine."""
+def detail(
+    result: CaseResult, label: str, device: str, roofs: Sequence[Roofs], max_points: int
+) -> Detail:
+    """``device`` is ``cpu`` or ``cuda``; ``roofs`` are those of the report's machine; a telemetry strip has
+    at most ``max_points``."""
     summary, diagnosis, timed = result.summary, result.diagnosis, phase_times(result)
     point = step_point(result, label)
     return Detail(
@@ -64,7 +67,7 @@ def detail(result: CaseResult, label: str, device: str, roofs: Sequence[Roofs]) 
         next_step=clean(diagnosis.next_step) if diagnosis and diagnosis.next_step else None,
         hints=tuple(clean(hint) for hint in result.hints),
         histogram=_histogram(result),
-        telemetry=shapes.telemetry(result) if summary else None,
+        telemetry=shapes.telemetry(result, max_points) if summary else None,
         phases=shapes.phase_boxes(timed) if timed else None,
         memory=_memory(result, device),
         roofline=shapes.roofline_dot(point, roofs) if point else None,

@@ -44,6 +44,9 @@ AXES = (
 MAX_TABLE_ROWS = 300
 """A picture's data beyond that stands as tab-separated text: a table of so many cells is slow to open."""
 
+MANY_CASES, MAX_POINTS, MAX_POINTS_OF_MANY = 200, 72, 36
+"""Points of a telemetry strip: fewer where there are so many cases that the page would grow too large."""
+
 
 class Row(NamedTuple):
     """One case in the table."""
@@ -144,6 +147,7 @@ def _table(
     titles = ["report", "outcome", *(name for name, _ in AXES)]
     kept = [place for place in range(len(titles)) if len({values[place] for values in axes}) > 1]
     filters = [Filter(titles[p], _ordered({values[p] for values in axes})) for p in kept]
+    max_points = MAX_POINTS if len(results) <= MANY_CASES else MAX_POINTS_OF_MANY
     roofs = [known_roofs(report) for report in reports]
     labels = [case_labels([result.case for result in report.cases]) for report in reports]
     rows = [
@@ -155,6 +159,7 @@ def _table(
                 labels[number][result.case.case_id],
                 reports[number].environment.device,
                 roofs[number],
+                max_points,
             ),
             cells=tuple(cell(column, result) for column in columns),
             axes=tuple(values[p] for p in kept),

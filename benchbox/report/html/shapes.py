@@ -18,7 +18,6 @@ from benchbox.report.text import duration, percent, significant
 from benchbox.schema import CaseResult, PhaseTimes
 
 WIDTH, HEIGHT = 600.0, 60.0
-MAX_POINTS = 72
 NUM_BINS = 36
 
 
@@ -108,9 +107,9 @@ def histogram(step_time_ns: Sequence[int], median_ns: int, p95_ns: int) -> Histo
     )
 
 
-def telemetry(result: CaseResult) -> Telemetry | None:
+def telemetry(result: CaseResult, max_points: int) -> Telemetry | None:
     """``None`` where there are no samples."""
-    series = case_series(result, MAX_POINTS)
+    series = case_series(result, max_points)
     if not series:
         return None
     end_s = max(point.at_s for one in series for point in one.points)
