@@ -15,6 +15,7 @@ import typer
 
 import benchbox
 from benchbox.cli.hardware import hw_app
+from benchbox.cli.max_batch import max_batch
 from benchbox.cli.plot import plot
 from benchbox.cli.report import report, schema
 from benchbox.cli.run import run
@@ -22,6 +23,7 @@ from benchbox.errors import BenchboxError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(run)
+app.command("max-batch")(max_batch)
 app.command()(report)
 app.command()(plot)
 app.command()(schema)

@@ -30,7 +30,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the report. Default: bench-out/SUITE-DATE.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or a GPU's UUID.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or GPUs: cuda:0,cuda:1 or UUIDs.")] = "auto",
     list_only: Annotated[bool, typer.Option("--list", help="Show the cases and run none.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with what --out holds.")] = False,
     force: Annotated[bool, typer.Option(help="Replace what --out holds.")] = False,
@@ -114,11 +114,11 @@ def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:
         except KeyboardInterrupt:
             return True
         finally:
-            _ignore_interrupts()
+            ignore_interrupts()
     return False
 
 
-def _ignore_interrupts() -> None:
+def ignore_interrupts() -> None:
     """From here to the end, so that no Ctrl-C, and no second one, costs the report of what is measured."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from benchbox.schema import Flops, WorkerTask
+from benchbox.worker.communication import time_communication
 from benchbox.worker.data import MicroBatches
 from benchbox.worker.engine import Engine
 from benchbox.worker.failures import classify
@@ -27,6 +28,8 @@ def extra_passes(
     settings = task.measure
     if settings.num_phase_steps:
         yield {"phases": time_phases(engine, batches, settings.num_phase_steps)}
+    if settings.num_communication_steps and ranks.world_size > 1:
+        yield {"communication": time_communication(engine, batches, ranks, settings.num_communication_steps)}
     engine.close()
     del engine, batches
     flops, reason = _flops(task)
