@@ -49,9 +49,7 @@ class Detail(NamedTuple):
     stderr: str | None
 
 
-def detail(
-    result: CaseResult, label: str, device: str, roofs: Sequence[Roofs], max_points: int
-) -> Detail:
+def detail(result: CaseResult, label: str, device: str, roofs: Sequence[Roofs], max_points: int) -> Detail:
     """``device`` is ``cpu`` or ``cuda``; ``roofs`` are those of the report's machine; a telemetry strip has
     at most ``max_points``."""
     summary, diagnosis, timed = result.summary, result.diagnosis, phase_times(result)
