@@ -248,6 +248,22 @@ def test_nothing_overflows_and_the_screen_is_painted(
     assert len(colours) > 30
 
 
+def test_on_paper_nothing_is_cut_off_and_nothing_is_dark(sweep_page: Path, opened: Open) -> None:
+    browser = opened(sweep_page, 794, dark=True)  # A4 at 96 pixels an inch, without margins
+    browser.find_element(By.CSS_SELECTOR, "details.case summary").click()
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": features})
+    try:
+        assert browser.execute_script(OVERFLOW) <= 0
+        assert not browser.find_element(By.ID, "controls").is_displayed()
+        cases = browser.find_elements(By.CSS_SELECTOR, "details.case")
+        assert [case.is_displayed() for case in cases] == [True] + [False] * (len(cases) - 1)
+        background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert background == "rgb(255, 255, 255)"
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 def test_several_reports_stand_side_by_side(tmp_path: Path, opened: Open) -> None:
     other = make_sweep(name="NVIDIA A100-SXM4-80GB", slower=2.0, world_sizes=(1, 2))
     page = written(tmp_path, make_sweep(), other)
