@@ -1,4 +1,5 @@
 # make bench: measure this machine with suites/quick.toml.   make test: all checks.   Both install first.
+# make pages: an HTML page beside each committed report.   make pictures: docs/images, in Chromium.
 # PYTHON is the interpreter that makes the virtual environment; SUITE and OUT choose what bench runs.
 
 PYTHON ?= python3
@@ -8,7 +9,9 @@ SUITE ?= suites/quick.toml
 OUT ?= bench-out/$(basename $(notdir $(SUITE)))
 INSTALLED := $(VENV)/.installed
 
-.PHONY: bench test check tests perf format clean
+PAGES := $(patsubst %/report.json,%/page.html,$(wildcard reports/*/*/report.json))
+
+.PHONY: bench test check tests perf pages pictures format clean
 
 bench: $(INSTALLED)
 	$(BIN)/benchbox run $(SUITE) --out $(OUT) --resume
@@ -26,6 +29,15 @@ tests: $(INSTALLED)
 
 perf: $(INSTALLED)
 	$(BIN)/pytest tests/perf -m perf -s
+
+pages: $(PAGES)
+
+.PHONY: $(PAGES) # a page changes with the code that makes it
+$(PAGES): %/page.html: %/report.json $(INSTALLED)
+	$(BIN)/benchbox report $< --format html --out $@
+
+pictures: $(INSTALLED)
+	PYTHONPATH=. $(BIN)/python docs/pictures.py
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -4,6 +4,8 @@ BenchboxError            one line for the user, exit code 2
 ├── BadInputError        a file or an argument is wrong: where, key, what, what is allowed
 ├── WouldOverwriteError  the output exists and nobody said that it may be replaced
 ├── ResumeError          the journal belongs to another suite or another environment
+├── NothingToPlotError   the reports lack what a picture shows
+├── MissingPackageError  a package that only some uses need is not installed
 └── WorkerStartError     the worker's interpreter could not be started at all
 """
 
@@ -24,6 +26,14 @@ class WouldOverwriteError(BenchboxError):
 
 class ResumeError(BenchboxError):
     """The journal to resume from was written for another suite or environment."""
+
+
+class NothingToPlotError(BenchboxError):
+    """The reports hold nothing that the picture could show; the text says what is missing."""
+
+
+class MissingPackageError(BenchboxError):
+    """A package is not installed that is no dependency, because only some uses need it."""
 
 
 class WorkerStartError(BenchboxError):

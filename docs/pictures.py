@@ -1,28 +1,57 @@
-"""Draw what `benchbox report FILE` prints as an SVG: python docs/pictures.py REPORT.json OUT.svg"""
+"""Draw docs/images from a committed report: python docs/pictures.py, or make pictures.
+
+The terminal as an SVG, the page as a browser shows it, light and dark, and the plot of throughput.
+"""
 
 from __future__ import annotations
 
 import io
 import re
-import sys
+import tempfile
 from pathlib import Path
 
+from PIL import Image
 from rich.console import Console
 
 from benchbox.report.files import read_report
+from benchbox.report.html.page import render_page
+from benchbox.report.plots.canvas import render
+from benchbox.report.plots.throughput import throughput
 from benchbox.report.terminal import terminal_view
+from benchbox.schema import Report
+from tests.pages.browser import chromium, set_view
 
-WIDTH = 110
+ROOT = Path(__file__).parent.parent
+SOURCE = Path("reports/intel-r-xeon-r-processor-2-processors/quick/report.json")
+IMAGES = ROOT / "docs" / "images"
+TERMINAL_COLUMNS = 110
+PAGE_WIDTH, PAGE_HEIGHT = 1200, 1080
 
 
 def main() -> None:
-    """Render the report as a terminal of 110 columns shows it."""
-    source, target = Path(sys.argv[1]), Path(sys.argv[2])
-    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-    console.print(terminal_view(read_report(source), WIDTH))
-    svg = console.export_svg(title=f"benchbox report {source}")
+    """Write every picture."""
+    report = read_report(ROOT / SOURCE)
+    (IMAGES / "quick.svg").write_text(terminal(report), encoding="utf-8")
+    (IMAGES / "throughput.svg").write_bytes(render(throughput([report])))
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, "page.html")
+        page.write_text(render_page([report]), encoding="utf-8")
+        with chromium(Path(folder)) as browser:
+            for name, dark in (("page", False), ("page-dark", True)):
+                set_view(browser, PAGE_WIDTH, PAGE_HEIGHT, dark=dark)
+                browser.get(page.as_uri())
+                image = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
+                # A page has few colours: a palette keeps the file small.
+                image.quantize(128, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
+
+
+def terminal(report: Report) -> str:
+    """What ``benchbox report`` prints into a terminal."""
+    console = Console(record=True, width=TERMINAL_COLUMNS, file=io.StringIO(), force_terminal=True)
+    console.print(terminal_view(report, TERMINAL_COLUMNS))
+    svg = console.export_svg(title=f"benchbox report {SOURCE}")
     # The picture must not fetch fonts from anywhere: the viewer's own monospace font will do.
-    target.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL), encoding="utf-8")
+    return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,12 @@ def test_the_wheel_holds_every_suite_and_profile(wheel: Path) -> None:
         assert shipped <= names
 
 
+def test_the_wheel_holds_what_a_page_is_made_of(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    folder = ROOT / "benchbox/report/html/templates"
+    assert {f"benchbox/report/html/templates/{path.name}" for path in folder.iterdir()} <= names
+
+
 def test_the_unpacked_wheel_finds_its_own_suites_anywhere(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

@@ -19,6 +19,7 @@ from benchbox.cli.grade import grade
 from benchbox.cli.hardware import hw_app
 from benchbox.cli.max_batch import max_batch
 from benchbox.cli.plan import plan
+from benchbox.cli.plot import plot
 from benchbox.cli.report import report, schema
 from benchbox.cli.run import run
 from benchbox.errors import BenchboxError
@@ -28,6 +29,7 @@ app.command()(run)
 app.command()(estimate)
 app.command("max-batch")(max_batch)
 app.command()(report)
+app.command()(plot)
 app.command()(schema)
 app.command()(grade)
 app.command()(plan)

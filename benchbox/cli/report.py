@@ -4,38 +4,71 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from benchbox.errors import BadInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchbox.schema import Report
 
 
 def report(
     files: Annotated[list[Path], typer.Argument(help="report.json files.")],
     output_format: Annotated[
-        Literal["terminal", "markdown", "csv", "pytest-benchmark"], typer.Option("--format")
+        Literal["terminal", "markdown", "html", "csv", "pytest-benchmark"], typer.Option("--format")
     ] = "terminal",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write to. Default: standard output.")
+    ] = None,
 ) -> None:
-    """Show reports in the terminal, or as Markdown, CSV or pytest-benchmark's JSON."""
+    """Show reports in the terminal, or as Markdown, an HTML page, CSV or pytest-benchmark's JSON."""
     from rich.console import Console
 
-    from benchbox.report.csvfile import render_csv
+    from benchbox.cli.output import check_out, write_result
     from benchbox.report.files import read_report
-    from benchbox.report.markdown import render_markdown
-    from benchbox.report.pytest_benchmark import render_pytest_benchmark
     from benchbox.report.terminal import terminal_view
 
+    if out is not None:
+        if output_format == "terminal":
+            raise BadInputError("--out: needs --format markdown, html, csv or pytest-benchmark")
+        check_out(out, files)
     reports = [read_report(file) for file in files]
+    if output_format != "terminal":
+        text = _render(output_format, reports)
+        if out is None:
+            sys.stdout.write(text)
+        else:
+            write_result(text.encode(), out)
+        return
+    console = Console()
+    for one in reports:
+        console.print(terminal_view(one, console.width))
+
+
+def _render(
+    output_format: Literal["markdown", "html", "csv", "pytest-benchmark"], reports: Sequence[Report]
+) -> str:
     match output_format:
-        case "terminal":
-            console = Console()
-            for one in reports:
-                console.print(terminal_view(one, console.width))
         case "markdown":
-            sys.stdout.write("\n".join(render_markdown(one) for one in reports))
+            from benchbox.report.markdown import render_markdown
+
+            return "\n".join(render_markdown(one) for one in reports)
+        case "html":
+            from benchbox.report.html.page import render_page
+
+            return render_page(reports)
         case "csv":
-            sys.stdout.write(render_csv(reports))
+            from benchbox.report.csvfile import render_csv
+
+            return render_csv(reports)
         case "pytest-benchmark":
-            sys.stdout.write(render_pytest_benchmark(reports))
+            from benchbox.report.pytest_benchmark import render_pytest_benchmark
+
+            return render_pytest_benchmark(reports)
 
 
 def schema() -> None:

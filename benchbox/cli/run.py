@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchbox.cli.complete import complete_suite
 from benchbox.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def run(
-    suite: Annotated[str, typer.Argument(help="A suite file, or the name of a shipped suite such as quick.")],
+    suite: Annotated[
+        str,
+        typer.Argument(
+            help="A suite file, or the name of a shipped suite such as quick.", autocompletion=complete_suite
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder for the report. Default: bench-out/SUITE-DATE.")
     ] = None,

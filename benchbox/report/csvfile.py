@@ -17,15 +17,16 @@ _PHASES = tuple(name for name in PhaseTimes.__struct_fields__ if name.endswith("
 
 def render_csv(reports: Sequence[Report]) -> str:
     """All cases of all reports, a row each. An interval fills two columns, ``…_low`` and ``…_high``."""
-    rows = [_row(result, report) for report in reports for result in report.cases]
+    rows = [case_row(result, report) for report in reports for result in report.cases]
     buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, fieldnames=_columns(), lineterminator="\r\n")
+    writer = csv.DictWriter(buffer, fieldnames=columns(), lineterminator="\r\n")
     writer.writeheader()
     writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue()
 
 
-def _columns() -> list[str]:
+def columns() -> list[str]:
+    """The names of all columns, in their order."""
     figures = [
         column
         for name in (*CaseSummary.__struct_fields__, *Scaling.__struct_fields__)
@@ -43,7 +44,9 @@ def _columns() -> list[str]:
     return [*Case.__struct_fields__, "outcome", "reason", *figures, *_PHASES, *estimated, *closing]
 
 
-def _row(result: CaseResult, report: Report) -> dict[str, object]:
+def case_row(result: CaseResult, report: Report) -> dict[str, object]:
+    """What is known of a case, by column; text as it stands in the report. What is unknown is missing or
+    ``None``."""
     phases, check = phase_times(result), loss_check(result)
     row: dict[str, object] = {name: getattr(result.case, name) for name in Case.__struct_fields__}
     row |= {"outcome": result.outcome, "reason": result.reason}

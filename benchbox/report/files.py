@@ -47,7 +47,16 @@ def write_text(text: str, path: Path) -> None:
     Raises:
         BadInputError: as for :func:`write_report`.
     """
-    _write(path, [text.encode()])
+    write_bytes(text.encode(), path)
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write ``content`` to ``path`` in the same way.
+
+    Raises:
+        BadInputError: as for :func:`write_report`.
+    """
+    _write(path, [content])
 
 
 def _pieces(report: Report) -> Iterator[bytes]:

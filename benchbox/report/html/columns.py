@@ -1,0 +1,154 @@
+"""The columns of the table of cases: what is shown, what is sorted by, and what a figure means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from benchbox.report.text import duration, energy, memory, percent, plus_minus, significant
+from benchbox.schema import CaseResult, CaseSummary
+
+
+class Column(NamedTuple):
+    """One figure of a case."""
+
+    title: str
+    meaning: str
+    value: Callable[[CaseResult], float | None]
+    text: Callable[[float], str]
+
+
+class Cell(NamedTuple):
+    """A figure as text, and as the number that sorting goes by; both ``None`` where it is unknown."""
+
+    text: str | None
+    value: float | None
+
+
+def known_columns(results: Sequence[CaseResult]) -> list[Column]:
+    """The columns in which at least one case has a figure."""
+    return [column for column in COLUMNS if any(column.value(result) is not None for result in results)]
+
+
+def cell(column: Column, result: CaseResult) -> Cell:
+    """One cell."""
+    value = column.value(result)
+    return Cell(None, None) if value is None else Cell(column.text(value), value)
+
+
+def _summary(name: str, factor: float = 1.0) -> Callable[[CaseResult], float | None]:
+    def value(result: CaseResult) -> float | None:
+        found: float | None = getattr(result.summary, name, None)
+        return None if found is None else found * factor
+
+    return value
+
+
+def _scaling(name: str) -> Callable[[CaseResult], float | None]:
+    def value(result: CaseResult) -> float | None:
+        found: float | None = getattr(result.scaling, name, None)
+        return None if found is None else 100 * found
+
+    return value
+
+
+def _half_width(result: CaseResult) -> float | None:
+    """Of the interval, in percent on the log scale, as :func:`plus_minus` shows it."""
+    interval = result.summary.samples_per_second_interval if result.summary else None
+    if interval is None or interval.low <= 0:
+        return None
+    return float(100 * ((interval.high / interval.low) ** 0.5 - 1))
+
+
+def interval_text(summary: CaseSummary | None) -> str | None:
+    """``± 0.42 %``, with a star where it rests on the steps of one attempt."""
+    if summary is None or summary.samples_per_second_interval is None:
+        return None
+    star = "*" if summary.interval_basis == "steps" else ""
+    return plus_minus(summary.samples_per_second_interval) + star
+
+
+COLUMNS = (
+    Column(
+        "samples/s",
+        "Samples trained per second over all measured steps, of all devices together; the geometric mean of "
+        "the attempts.",
+        _summary("samples_per_second"),
+        lambda v: significant(v, 4),
+    ),
+    Column(
+        "95 %",
+        "Half of the 95 % interval of samples/s. It knows nothing of other machines or other days.",
+        _half_width,
+        lambda v: f"± {significant(v, 2)} %" if v < 1000 else "± over 999 %",
+    ),
+    Column(
+        "MFU",
+        "The model's own FLOPs over time, as a share of the vendor's dense peak of the case's precision.",
+        _summary("mfu", 100),
+        percent,
+    ),
+    Column(
+        "of reached",
+        "The same against the matrix product that a probe reached on this device.",
+        _summary("ceiling_fraction", 100),
+        percent,
+    ),
+    Column("step p50", "The median step.", _summary("step_time_p50_ns"), duration),
+    Column("step p95", "19 of 20 steps are shorter.", _summary("step_time_p95_ns"), duration),
+    Column(
+        "peak alloc",
+        "The most that tensors held at once, by torch's account; less than the device must have free.",
+        _summary("peak_memory_allocated_bytes"),
+        memory,
+    ),
+    Column(
+        "reserved",
+        "What torch's allocator took from the device at its peak, with its reserve.",
+        _summary("peak_memory_reserved_bytes"),
+        memory,
+    ),
+    Column(
+        "on device",
+        "The driver's largest reading, of the whole device: other processes and the context are in it.",
+        _summary("device_memory_used_bytes"),
+        memory,
+    ),
+    Column(
+        "GPU util",
+        "Share of time in which some kernel ran. It shows idleness, never efficiency.",
+        _summary("utilization_gpu_pct"),
+        percent,
+    ),
+    Column("power", "Mean of one device.", _summary("power_w"), lambda v: f"{significant(v)} W"),
+    Column(
+        "J/sample",
+        "Energy of the devices alone, per sample; the host's is not in it.",
+        _summary("joules_per_sample"),
+        energy,
+    ),
+    Column(
+        "comm",
+        "Share of a step by which collectives make it longer; what overlaps with arithmetic is not in it.",
+        _summary("communication_share", 100),
+        percent,
+    ),
+    Column(
+        "weak eff",
+        "Rate over that of one device with the same batch for each device, times the number of devices.",
+        _scaling("weak_efficiency"),
+        percent,
+    ),
+    Column(
+        "strong eff",
+        "The same against one device with the same global batch.",
+        _scaling("strong_efficiency"),
+        percent,
+    ),
+    Column(
+        "peak RSS",
+        "The worker's largest memory on the host since its start, building the model included.",
+        _summary("peak_host_rss_bytes"),
+        memory,
+    ),
+)

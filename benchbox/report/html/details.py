@@ -1,0 +1,161 @@
+"""All that a page says of one case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from benchbox.analyze.ranks import longest_steps
+from benchbox.report import sentences
+from benchbox.report.facts import loss_check, outcome_word, phase_times, stop_reasons, warmup_ends
+from benchbox.report.html import shapes
+from benchbox.report.html.answer import bottleneck_sentence, evidence_texts
+from benchbox.report.html.columns import interval_text
+from benchbox.report.plots.memory import MEASURED, PARTS, measured_bytes
+from benchbox.report.plots.roofline import Roofs, step_point
+from benchbox.report.text import UNKNOWN, clean, duration, memory, percent, significant
+from benchbox.schema import CaseResult, CaseSummary
+
+MAX_STDERR_LINES = 20
+
+
+class MemoryView(NamedTuple):
+    """Estimated parts as boxes, measured peaks as marks, both as rows."""
+
+    boxes: tuple[shapes.Box, ...]
+    marks: tuple[shapes.Box, ...]
+    rows: tuple[tuple[str, str, str], ...]
+    """What, estimated, measured."""
+    estimated: bool
+
+
+class Detail(NamedTuple):
+    """One case. Texts are cleaned, not escaped."""
+
+    label: str
+    outcome: str
+    reason: str | None
+    rate: str | None
+    facts: tuple[tuple[str, str], ...]
+    bottleneck: str | None
+    evidence: tuple[str, ...]
+    next_step: str | None
+    hints: tuple[str, ...]
+    histogram: shapes.Histogram | None
+    telemetry: shapes.Telemetry | None
+    phases: tuple[list[shapes.Box], list[shapes.PhaseRow]] | None
+    memory: MemoryView | None
+    roofline: shapes.RooflineDot | None
+    stderr: str | None
+
+
+def detail(result: CaseResult, label: str, device: str, roofs: Sequence[Roofs], max_points: int) -> Detail:
+    """``device`` is ``cpu`` or ``cuda``; ``roofs`` are those of the report's machine; a telemetry strip has
+    at most ``max_points``."""
+    summary, diagnosis, timed = result.summary, result.diagnosis, phase_times(result)
+    point = step_point(result, label)
+    return Detail(
+        label=label,
+        outcome=outcome_word(result),
+        reason=None if result.outcome == "ok" else sentences.reason_text(result),
+        rate=_rate(summary),
+        facts=tuple(_facts(result)),
+        bottleneck=bottleneck_sentence(diagnosis) if diagnosis else None,
+        evidence=evidence_texts(diagnosis) if diagnosis else (),
+        next_step=clean(diagnosis.next_step) if diagnosis and diagnosis.next_step else None,
+        hints=tuple(clean(hint) for hint in result.hints),
+        histogram=_histogram(result),
+        telemetry=shapes.telemetry(result, max_points) if summary else None,
+        phases=shapes.phase_boxes(timed) if timed else None,
+        memory=_memory(result, device),
+        roofline=shapes.roofline_dot(point, roofs) if point else None,
+        stderr=_stderr(result),
+    )
+
+
+def _rate(summary: CaseSummary | None) -> str | None:
+    if summary is None:
+        return None
+    interval = interval_text(summary)
+    rate = f"{significant(summary.samples_per_second, 4)} samples/s"
+    return rate if interval is None else f"{rate} {interval}"
+
+
+def _facts(result: CaseResult) -> list[tuple[str, str]]:
+    facts = [
+        ("case id", clean(result.case.case_id, 40)),
+        ("global batch", f"{result.case.global_batch_size:,}"),
+    ]
+    if result.summary is not None:
+        facts += _summary_facts(result, result.summary)
+    check = loss_check(result)
+    if check is not None:
+        agrees = {True: "agrees with fp32", False: "does not agree with fp32", None: "unknown"}
+        facts.append(("loss", agrees[check.agrees_with_fp32]))
+    return facts
+
+
+def _summary_facts(result: CaseResult, summary: CaseSummary) -> list[tuple[str, str]]:
+    steps = f"{summary.num_measured_steps:,} in {summary.num_attempts} attempts"
+    facts = [("measured steps", steps)]
+    interval = summary.samples_per_second_interval
+    if interval is not None:
+        ends = f"{significant(interval.low, 4)} to {significant(interval.high, 4)} samples/s"
+        facts.append(("95 % interval", ends))
+    warmup, stop = ", ".join(warmup_ends(result.attempts)), ", ".join(stop_reasons(result.attempts))
+    facts += [("warm-up ended", warmup)] if warmup else []
+    facts += [("measuring stopped", stop)] if stop else []
+    if summary.achieved_tflops is not None:
+        facts.append(("model TFLOP/s of a device", significant(summary.achieved_tflops)))
+    if summary.cpu_user_pct is not None and summary.cpu_kernel_pct is not None:
+        used = f"{summary.cpu_user_pct:.0f} % user, {summary.cpu_kernel_pct:.0f} % kernel"
+        facts.append(("worker's processor time", used))
+    if summary.rank_spread_pct is not None:
+        facts.append(("ranks apart", percent(summary.rank_spread_pct)))
+    if summary.straggler_ranks:
+        facts.append(("stragglers", f"rank {', '.join(map(str, summary.straggler_ranks))}"))
+    if summary.overhead_s is not None:
+        facts.append(("overhead of an attempt", duration(summary.overhead_s * 1e9)))
+    return facts
+
+
+def _histogram(result: CaseResult) -> shapes.Histogram | None:
+    if result.summary is None:
+        return None
+    measured = [attempt for attempt in result.attempts if attempt.outcome == "ok" and attempt.ranks]
+    times = [time_ns for attempt in measured for time_ns in longest_steps(attempt).step_time_ns]
+    return shapes.histogram(times, result.summary.step_time_p50_ns, result.summary.step_time_p95_ns)
+
+
+def _memory(result: CaseResult, device: str) -> MemoryView | None:
+    estimate, measured = result.memory_estimate, measured_bytes(result, device)
+    if estimate is None and not measured:
+        return None
+    parts = [(name, getattr(estimate, field)) for name, field, _ in PARTS] if estimate else []
+    whole = max([sum(size for _, size in parts), *measured.values(), 1]) * 1.04
+    scale, x = shapes.WIDTH / whole, 0.0
+    boxes, rows = [], []
+    for name, size in parts:
+        boxes.append(shapes.Box(x, size * scale, name.replace(" ", "-")))
+        rows.append((name, memory(size), UNKNOWN))
+        x += size * scale
+    if estimate is not None:
+        ends = estimate.peak_allocated_interval_bytes
+        foretold = f"{memory(estimate.peak_allocated_bytes)} ({memory(ends.low)} to {memory(ends.high)})"
+        seen = measured.get("peak_memory_allocated_bytes")
+        rows.append(("peak allocated", foretold, UNKNOWN if seen is None else memory(seen)))
+    marks = []
+    for name, field, _, _ in MEASURED:
+        if field in measured:
+            marks.append(shapes.Box(measured[field] * scale, 0, name))
+            if estimate is None or field != "peak_memory_allocated_bytes":
+                rows.append((name, UNKNOWN, memory(measured[field])))
+    return MemoryView(tuple(boxes), tuple(marks), tuple(rows), estimate is not None)
+
+
+def _stderr(result: CaseResult) -> str | None:
+    tail = next((attempt.stderr_tail for attempt in result.attempts if attempt.stderr_tail), None)
+    if not tail:
+        return None
+    lines = tail.splitlines()[-MAX_STDERR_LINES:]
+    return "\n".join(" " * min(len(line) - len(line.lstrip(" ")), 40) + clean(line, 200) for line in lines)

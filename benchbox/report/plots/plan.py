@@ -1,0 +1,117 @@
+"""Time against cost of the options of a plan, and the front of those that no other beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from benchbox.errors import NothingToPlotError
+from benchbox.report.plots.canvas import BLUE, INK, MUTED, VERMILION, legend_below, new_figure
+from benchbox.report.plots.plot import Plot, listing
+from benchbox.report.text import UNKNOWN, clean, significant
+from benchbox.schema import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_NAMED = 8
+_COLORS = {"measured": BLUE, "interpolated": BLUE, "predicted": VERMILION}
+_MARKERS = {"measured": "o", "interpolated": "s", "predicted": "D"}
+
+
+class Option(NamedTuple):
+    """One way to train: so long, at such a price."""
+
+    label: str
+    hours: float
+    cost: float
+    basis: Literal["measured", "interpolated", "predicted"]
+    hours_interval: Interval | None = None
+    cost_interval: Interval | None = None
+
+
+def front(options: Sequence[Option]) -> list[Option]:
+    """The options that no other one beats in time and cost at once, the quickest first."""
+    kept: list[Option] = []
+    for option in sorted(options, key=lambda o: (o.hours, o.cost)):
+        if not kept or option.cost < kept[-1].cost:
+            kept.append(option)
+    return kept
+
+
+def plan(options: Sequence[Option], currency: str) -> Plot:
+    """All options as points, the front as a line with names.
+
+    Raises:
+        NothingToPlotError: there is none.
+    """
+    if not options:
+        raise NothingToPlotError("plan: no option")
+    best = front(options)
+    unit = clean(currency, 12)
+    spare = [clean(option.label, 60) for option in best[MAX_NAMED:]]
+    rows = [
+        (
+            clean(option.label, 80),
+            option.basis,
+            significant(option.hours),
+            _range(option.hours_interval),
+            significant(option.cost),
+            _range(option.cost_interval),
+            "yes" if option in best else "no",
+        )
+        for option in options
+    ]
+    return Plot(
+        title="Time and cost",
+        description=f"{len(options)} options by hours and cost; {len(best)} of them are beaten by no other.",
+        columns=("option", "basis", "hours", "hours, from to", unit, f"{unit}, from to", "on the front"),
+        rows=tuple(rows),
+        notes=(f"On the front without a name in the picture: {listing(spare)}.",) if spare else (),
+        draw=lambda: _draw(options, best, unit),
+    )
+
+
+def _range(interval: Interval | None) -> str:
+    return UNKNOWN if interval is None else f"{significant(interval.low)} to {significant(interval.high)}"
+
+
+def _draw(options: Sequence[Option], best: Sequence[Option], unit: str) -> Figure:
+    from matplotlib.lines import Line2D
+
+    figure = new_figure("Time and cost", 8.4, 5.0)
+    axes = figure.subplots()
+    axes.step(
+        [o.hours for o in best], [o.cost for o in best], where="post", color=INK, linewidth=1.2, zorder=1.5
+    )
+    for option in options:
+        color = _COLORS[option.basis]
+        on_front = option in best
+        axes.plot(
+            [option.hours], [option.cost], marker=_MARKERS[option.basis], color=color,
+            alpha=1.0 if on_front else 0.45, markerfacecolor=color if on_front else "none",
+        )  # fmt: skip
+        if option.hours_interval:
+            axes.hlines(option.cost, *_ends(option.hours_interval), color=color, alpha=0.35)
+        if option.cost_interval:
+            axes.vlines(option.hours, *_ends(option.cost_interval), color=color, alpha=0.35)
+    for option in best[:MAX_NAMED]:
+        axes.annotate(
+            clean(option.label, 40), (option.hours, option.cost), textcoords="offset points", xytext=(6, 6),
+            fontsize=8,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,g}")
+    axes.set_xlabel("hours")
+    axes.set_ylabel(unit)
+    bases = dict.fromkeys(option.basis for option in options)
+    handles = [Line2D([], [], color=_COLORS[b], marker=_MARKERS[b], linestyle="none", label=b) for b in bases]
+    front_line = Line2D([], [], color=MUTED, label="no other is cheaper and quicker")
+    legend_below(figure, [*handles, front_line])
+    return figure
+
+
+def _ends(interval: Interval) -> tuple[float, float]:
+    return interval.low, interval.high
