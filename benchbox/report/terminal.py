@@ -15,6 +15,7 @@ from benchbox.report.estimates import comparison_line
 from benchbox.report.facts import outcome_word
 from benchbox.report.figures import Figure
 from benchbox.report.hints import report_hints
+from benchbox.report.sparkline import telemetry_lines
 from benchbox.report.text import UNKNOWN, case_labels
 from benchbox.schema import CaseResult, Report
 
@@ -48,6 +49,7 @@ def terminal_view(report: Report, width: int) -> RenderableType:
     blocks: list[list[RenderableType]] = [
         [Text(sentences.heading(report), style="bold")],
         [_table(report, groups, labels, width), *(Text(note, style="dim") for note in notes)],
+        [Text(line, style="dim") for line in telemetry_lines(report, width)],
         [_failure(case, labels[case.case.case_id]) for case in sentences.failed_cases(report)],
         [
             Text.assemble(("hint  ", "cyan"), hint)
