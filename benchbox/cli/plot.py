@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from benchbox.report.plots.plot import Plot
     from benchbox.schema import Report
 
-Kind = Literal["throughput", "scaling", "memory", "roofline", "telemetry", "phases", "history"]
+Kind = Literal["throughput", "scaling", "memory", "roofline", "telemetry", "phases", "history", "plan"]
 _FORMATS: dict[str, FileFormat] = {".svg": "svg", ".png": "png", ".pdf": "pdf"}
 
 
 def plot(
-    files: Annotated[list[Path], typer.Argument(help="report.json files.")],
+    files: Annotated[list[Path], typer.Argument(help="report.json files; for a plan, its JSON.")],
     kind: Annotated[Kind, typer.Option(help="What to draw.")] = "throughput",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A .svg, .png or .pdf file.")] = None,
     case: Annotated[
         str | None, typer.Option(help="For telemetry: a case's label or id. Default: the quickest.")
     ] = None,
 ) -> None:
-    """Draw reports: throughput over batch size, scaling, memory, roofline, telemetry, phases or history."""
+    """Draw reports, or a plan: throughput over batch size, scaling, memory, roofline, phases, ..."""
     from benchbox.cli.output import check_out, write_result
     from benchbox.report.files import read_report
 
@@ -39,13 +39,22 @@ def plot(
     if case is not None and kind != "telemetry":
         raise BadInputError(f"--case: says which case's telemetry to draw; --kind is {kind}")
     check_out(out, files)
-    drawn = _plot(kind, [read_report(file) for file in files], case)
+    drawn = _plan(files) if kind == "plan" else _plot(kind, [read_report(file) for file in files], case)
 
     from benchbox.report.plots.canvas import render
 
     write_result(render(drawn, _FORMATS[out.suffix.lower()]), out)
     for note in drawn.notes:
         print(note)
+
+
+def _plan(files: Sequence[Path]) -> Plot:
+    from benchbox.report.plan_view import read_plan
+    from benchbox.report.plots.plan import plan
+
+    if len(files) != 1:
+        raise BadInputError("--kind plan: draws one plan; give one file")
+    return plan(read_plan(files[0]))
 
 
 def _plot(kind: Kind, reports: Sequence[Report], case: str | None) -> Plot:

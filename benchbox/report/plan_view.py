@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from benchbox.errors import BadInputError
 from benchbox.report.csvfile import csv_cell
+from benchbox.report.files import MAX_REPORT_BYTES
 from benchbox.report.markdown_table import pipe_table
 from benchbox.report.text import UNKNOWN, clean, escape_markdown, significant
 from benchbox.schema import Answer, Configuration, Estimate, PlanResult
@@ -87,6 +90,23 @@ def render_plan_json(result: PlanResult) -> str:
     return msgspec.json.format(msgspec.json.encode(result), indent=1).decode() + "\n"
 
 
+def read_plan(path: Path) -> PlanResult:
+    """A plan that :func:`render_plan_json` wrote.
+
+    Raises:
+        BadInputError: it cannot be read, is larger than 128 MiB, or is no plan.
+    """
+    try:
+        raw = path.read_bytes() if path.stat().st_size <= MAX_REPORT_BYTES else b""
+        return msgspec.json.decode(raw, type=PlanResult)
+    except OSError as error:
+        raise BadInputError(f"{clean(str(path))}: cannot be read: {error.strerror or error}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise BadInputError(
+            f"{clean(str(path))}: not a plan; benchbox plan --format json writes one"
+        ) from None
+
+
 def render_plan_csv(result: PlanResult) -> str:
     """One row a configuration, columns as in the schema; an estimate fills three: itself, ``…_low``,
     ``…_high``."""
@@ -108,12 +128,12 @@ def _answers(result: PlanResult) -> list[str]:
     fastest = result.configurations[result.fastest]
     lines = [
         f"{result.samples:,} samples; {result.num_considered:,} configurations",
-        f"fastest: {_short(fastest)} in {_time(fastest.time_s)} ({_time_range(fastest.time_s)})",
+        f"fastest: {configuration_label(fastest)} in {_time(fastest.time_s)} ({_time_range(fastest.time_s)})",
     ]
     if result.cheapest is not None:
         cheapest = result.configurations[result.cheapest]
         cost, spread = _money(cheapest.cost)
-        lines.append(f"cheapest: {_short(cheapest)} for {cost} {result.currency} ({spread})")
+        lines.append(f"cheapest: {configuration_label(cheapest)} for {cost} {result.currency} ({spread})")
     lines += _limits(result)
     return [clean(line) for line in lines]
 
@@ -152,7 +172,8 @@ def _place(result: PlanResult, place: int) -> str:
     return f"{place + 1}{'F' if result.configurations[place].on_front else ''}"
 
 
-def _short(one: Configuration) -> str:
+def configuration_label(one: Configuration) -> str:
+    """How many of what, and how it trains."""
     return f"{one.count} × {one.device}, {_what(one)}"
 
 

@@ -6,18 +6,22 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from msgspec.structs import replace
 
+from benchbox.analyze.plan import plan as plan_job
 from benchbox.errors import BadInputError, NothingToPlotError
+from benchbox.plan.hardware import load_profiles
+from benchbox.report.plan_view import read_plan, render_plan_json
 from benchbox.report.plots import canvas
 from benchbox.report.plots.history import history
 from benchbox.report.plots.memory import memory
 from benchbox.report.plots.phases import phases
-from benchbox.report.plots.plan import Option, front, plan
+from benchbox.report.plots.plan import plan
 from benchbox.report.plots.plot import Plot, report_labels, workload_label
 from benchbox.report.plots.roofline import Roofs, roofline
 from benchbox.report.plots.scaling import scaling
@@ -25,9 +29,10 @@ from benchbox.report.plots.telemetry import telemetry
 from benchbox.report.plots.throughput import throughput
 from benchbox.report.series import case_series, throttled_spans
 from benchbox.report.text import case_label
-from benchbox.schema import DeviceTelemetry, Interval, Report
+from benchbox.schema import DevicePrice, DeviceTelemetry, PlanJob, Prices, Report
 from tests.factories import make_case, make_report
 from tests.pages.data import make_sweep
+from tests.plans import simple_report
 
 Draw = Callable[[Sequence[Report]], Plot]
 ONE_REPORT: dict[str, Draw] = {
@@ -38,11 +43,6 @@ ONE_REPORT: dict[str, Draw] = {
     "telemetry": telemetry,
     "phases": phases,
 }
-OPTIONS = (
-    Option("8 × H100", 10.0, 200.0, "measured", Interval(low=9, high=11), Interval(low=180, high=220)),
-    Option("16 × H100", 5.5, 220.0, "predicted"),
-    Option("8 × A100 $x_1$", 21.0, 210.0, "interpolated"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -225,12 +225,31 @@ class TestOthers:
         with pytest.raises(NothingToPlotError, match="two of the reports"):
             history([old])
 
-    def test_a_plans_front_holds_what_nothing_beats(self) -> None:
-        assert [option.label for option in front(OPTIONS)] == ["16 × H100", "8 × H100"]
-        plot = plan(OPTIONS, "EUR")
-        assert [row[-1] for row in plot.rows] == ["yes", "yes", "no"]
-        words = texts(canvas.render(plot))
-        assert {"EUR", "hours", "8 × H100", "predicted"} <= set(words)
+    def test_a_plan_is_drawn_from_what_the_command_wrote(self, tmp_path: Path) -> None:
+        prices = Prices(
+            currency="EUR", date=date(2026, 1, 5), device=(DevicePrice(name="A100-SXM4-80GB", per_hour=2.0),)
+        )
+        job = PlanJob(samples=10**9, targets=("A100-SXM4-80GB",), counts=(1, 2, 4))
+        result = plan_job([simple_report()], job, 10**9, None, prices, load_profiles(), 100)
+        path = tmp_path / "plan.json"
+        path.write_text(render_plan_json(result))
+        plot = plan(read_plan(path))
+        assert len(plot.rows) == len(result.configurations)
+        assert [row[-1] for row in plot.rows].count("yes") == len(result.front) > 0
+        assert {"EUR", "hours", "predicted"} <= set(texts(canvas.render(plot)))
+
+    def test_a_plan_without_prices_has_no_front_to_draw(self) -> None:
+        job = PlanJob(samples=10**9, targets=("A100-SXM4-80GB",))
+        result = plan_job([simple_report()], job, 10**9, None, None, load_profiles(), 100)
+        with pytest.raises(NothingToPlotError, match="--prices"):
+            plan(result)
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"job": 1}', "\x00", "[" * 100_000])
+    def test_what_is_no_plan_is_refused(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "plan.json"
+        path.write_text(text)
+        with pytest.raises(BadInputError, match="not a plan"):
+            read_plan(path)
 
 
 class TestNames:

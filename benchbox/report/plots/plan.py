@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchbox.errors import NothingToPlotError
+from benchbox.report.plan_view import configuration_label
 from benchbox.report.plots.canvas import BLUE, INK, MUTED, VERMILION, legend_below, new_figure
 from benchbox.report.plots.plot import Plot, listing
 from benchbox.report.text import UNKNOWN, clean, significant
-from benchbox.schema import Interval
+from benchbox.schema import Configuration, Estimate, Interval, PlanResult
+from benchbox.schema.plan import Basis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,36 +21,29 @@ _COLORS = {"measured": BLUE, "interpolated": BLUE, "predicted": VERMILION}
 _MARKERS = {"measured": "o", "interpolated": "s", "predicted": "D"}
 
 
-class Option(NamedTuple):
+class _Option(NamedTuple):
     """One way to train: so long, at such a price."""
 
     label: str
     hours: float
     cost: float
-    basis: Literal["measured", "interpolated", "predicted"]
-    hours_interval: Interval | None = None
-    cost_interval: Interval | None = None
+    basis: Basis
+    hours_interval: Interval
+    cost_interval: Interval
+    on_front: bool
 
 
-def front(options: Sequence[Option]) -> list[Option]:
-    """The options that no other one beats in time and cost at once, the quickest first."""
-    kept: list[Option] = []
-    for option in sorted(options, key=lambda o: (o.hours, o.cost)):
-        if not kept or option.cost < kept[-1].cost:
-            kept.append(option)
-    return kept
-
-
-def plan(options: Sequence[Option], currency: str) -> Plot:
-    """All options as points, the front as a line with names.
+def plan(result: PlanResult) -> Plot:
+    """Every configuration that has a price as a point, the front of those that no other beats as a line.
 
     Raises:
-        NothingToPlotError: there is none.
+        NothingToPlotError: none has a price.
     """
+    options = [_option(one, one.cost) for one in result.configurations if one.cost is not None]
     if not options:
-        raise NothingToPlotError("plan: no option")
-    best = front(options)
-    unit = clean(currency, 12)
+        raise NothingToPlotError("plan: no configuration has a price; give benchbox plan your --prices")
+    best = sorted((option for option in options if option.on_front), key=lambda option: option.hours)
+    unit = clean(result.currency or UNKNOWN, 12)
     spare = [clean(option.label, 60) for option in best[MAX_NAMED:]]
     rows = [
         (
@@ -58,7 +53,7 @@ def plan(options: Sequence[Option], currency: str) -> Plot:
             _range(option.hours_interval),
             significant(option.cost),
             _range(option.cost_interval),
-            "yes" if option in best else "no",
+            "yes" if option.on_front else "no",
         )
         for option in options
     ]
@@ -72,11 +67,23 @@ def plan(options: Sequence[Option], currency: str) -> Plot:
     )
 
 
-def _range(interval: Interval | None) -> str:
-    return UNKNOWN if interval is None else f"{significant(interval.low)} to {significant(interval.high)}"
+def _option(one: Configuration, cost: Estimate) -> _Option:
+    return _Option(
+        label=configuration_label(one),
+        hours=one.time_s.value / 3600,
+        cost=cost.value,
+        basis=one.basis,
+        hours_interval=Interval(low=one.time_s.low / 3600, high=one.time_s.high / 3600),
+        cost_interval=Interval(low=cost.low, high=cost.high),
+        on_front=one.on_front,
+    )
 
 
-def _draw(options: Sequence[Option], best: Sequence[Option], unit: str) -> Figure:
+def _range(interval: Interval) -> str:
+    return f"{significant(interval.low)} to {significant(interval.high)}"
+
+
+def _draw(options: Sequence[_Option], best: Sequence[_Option], unit: str) -> Figure:
     from matplotlib.lines import Line2D
 
     figure = new_figure("Time and cost", 8.4, 5.0)
@@ -86,15 +93,12 @@ def _draw(options: Sequence[Option], best: Sequence[Option], unit: str) -> Figur
     )
     for option in options:
         color = _COLORS[option.basis]
-        on_front = option in best
         axes.plot(
             [option.hours], [option.cost], marker=_MARKERS[option.basis], color=color,
-            alpha=1.0 if on_front else 0.45, markerfacecolor=color if on_front else "none",
+            alpha=1.0 if option.on_front else 0.45, markerfacecolor=color if option.on_front else "none",
         )  # fmt: skip
-        if option.hours_interval:
-            axes.hlines(option.cost, *_ends(option.hours_interval), color=color, alpha=0.35)
-        if option.cost_interval:
-            axes.vlines(option.hours, *_ends(option.cost_interval), color=color, alpha=0.35)
+        axes.hlines(option.cost, *_ends(option.hours_interval), color=color, alpha=0.35)
+        axes.vlines(option.hours, *_ends(option.cost_interval), color=color, alpha=0.35)
     for option in best[:MAX_NAMED]:
         axes.annotate(
             clean(option.label, 40), (option.hours, option.cost), textcoords="offset points", xytext=(6, 6),
