@@ -20,7 +20,7 @@ def render_csv(reports: Sequence[Report]) -> str:
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, fieldnames=_columns(), lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue()
 
 
@@ -56,7 +56,8 @@ def _row(result: CaseResult, report: Report) -> dict[str, object]:
     return row
 
 
-def _cell(value: object) -> str:
+def csv_cell(value: object) -> str:
+    """A value as a spreadsheet may see it: never a formula, unknown left empty."""
     if value is None:
         return ""
     if isinstance(value, bool):

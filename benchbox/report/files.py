@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import stat
@@ -118,7 +119,14 @@ def read_report(path: Path) -> Report:
         raise _bad(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > MAX_REPORT_BYTES:
         raise _bad(path, f"larger than {MAX_REPORT_BYTES >> 20} MiB, which no report needs")
-    report = _decode(raw, path)
+    # A large report makes millions of objects and no cycle; looking for cycles would take most of the time.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        report = _decode(raw, path)
+    finally:
+        if collecting:
+            gc.enable()
     problem = find_inconsistency(report)
     if problem is not None:
         raise _bad(path, problem)
@@ -138,16 +146,14 @@ def json_schema() -> str:
 
 def _decode(raw: bytes, path: Path) -> Report:
     try:
-        # A newer report may differ anywhere, so its version is looked at before anything else in it.
-        version = msgspec.json.decode(raw, type=_Versioned).schema_version
-        if version > SCHEMA_VERSION:
-            raise _bad(
-                path,
-                f"written by a newer benchbox (schema {version}; this one reads up to {SCHEMA_VERSION})",
-            )
-        if version < 1:
-            raise _bad(path, f"`schema_version`: {version}; the first version is 1")
-        return msgspec.json.decode(raw, type=Report)
+        try:
+            report = msgspec.json.decode(raw, type=Report)
+        except msgspec.ValidationError:
+            # A newer report may differ anywhere, so its version comes before whatever else is wrong with it.
+            _check_version(msgspec.json.decode(raw, type=_Versioned).schema_version, path)
+            raise
+        _check_version(report.schema_version, path)
+        return report
     except msgspec.ValidationError as error:
         raise _bad(path, _describe(error)) from None
     except msgspec.DecodeError as error:
@@ -156,6 +162,16 @@ def _decode(raw: bytes, path: Path) -> Report:
         raise _bad(path, f"not UTF-8: {error.reason}") from None
     except RecursionError:
         raise _bad(path, "not a report: nested too deeply") from None
+
+
+def _check_version(version: int, path: Path) -> None:
+    if version > SCHEMA_VERSION:
+        raise _bad(
+            path,
+            f"written by a newer benchbox (schema {version}; this one reads up to {SCHEMA_VERSION})",
+        )
+    if version < 1:
+        raise _bad(path, f"`schema_version`: {version}; the first version is 1")
 
 
 def _describe(error: msgspec.ValidationError) -> str:
