@@ -16,6 +16,7 @@ import typer
 import benchbox
 from benchbox.cli.compare import compare
 from benchbox.cli.hardware import hw_app
+from benchbox.cli.history import history
 from benchbox.cli.report import report, schema
 from benchbox.cli.run import run
 from benchbox.errors import BenchboxError
@@ -24,6 +25,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 app.command()(run)
 app.command()(report)
 app.command()(compare)
+app.command()(history)
 app.command()(schema)
 app.add_typer(hw_app, name="hw")
 

@@ -12,12 +12,13 @@ import typer
 def report(
     files: Annotated[list[Path], typer.Argument(help="report.json files.")],
     output_format: Annotated[
-        Literal["terminal", "markdown", "csv", "pytest-benchmark"], typer.Option("--format")
+        Literal["terminal", "markdown", "csv", "pytest-benchmark", "bencher"], typer.Option("--format")
     ] = "terminal",
 ) -> None:
-    """Show reports in the terminal, or as Markdown, CSV or pytest-benchmark's JSON."""
+    """Show reports in the terminal, or as Markdown, CSV, or pytest-benchmark's or Bencher's JSON."""
     from rich.console import Console
 
+    from benchbox.report.bencher import render_bencher
     from benchbox.report.csvfile import render_csv
     from benchbox.report.files import read_report
     from benchbox.report.markdown import render_markdown
@@ -36,6 +37,8 @@ def report(
             sys.stdout.write(render_csv(reports))
         case "pytest-benchmark":
             sys.stdout.write(render_pytest_benchmark(reports))
+        case "bencher":
+            sys.stdout.write(render_bencher(reports))
 
 
 def schema() -> None:
