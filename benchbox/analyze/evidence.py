@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from benchbox.analyze.energy import joules_per_sample
-from benchbox.analyze.summary import slowest_rank
+from benchbox.analyze.ranks import longest_steps
 from benchbox.schema import AttemptResult, Case, CaseResult, Outcome, RankResult, Report
 from benchbox.schema.comparison import Metric
 
@@ -52,7 +52,8 @@ def case_evidence(result: CaseResult) -> CaseEvidence:
 
 
 def _figures(attempt: AttemptResult, case: Case) -> AttemptFigures:
-    steps = slowest_rank(attempt).step_time_ns
+    rank = attempt.ranks[0] if len(attempt.ranks) == 1 else longest_steps(attempt)
+    steps = rank.step_time_ns
     figures: dict[Metric, float] = {}
     allocated = _largest(attempt.ranks, lambda m: m.peak_memory_allocated_bytes)
     if allocated:

@@ -17,7 +17,7 @@ from types import TracebackType
 import msgspec
 
 from benchbox.errors import WorkerStartError
-from benchbox.schema import MeasureSettings
+from benchbox.schema import MeasureSettings, WorkerTask
 
 START_TIMEOUT_S = 300.0  # importing torch from a cold network disk can take minutes
 
@@ -63,15 +63,18 @@ def worker_variables(
 class WorkerServer:
     """The controller's end of ``benchbox.worker.server``: forks one worker at a time.
 
+    ``python`` is the interpreter that the server and its workers run in.
+
     Raises:
         WorkerStartError: the interpreter or its torch cannot be started.
     """
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+    def __init__(self, variables: Mapping[str, str], python: str = sys.executable) -> None:
+        self._python = python
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "benchbox.worker.server"],
+                [python, "-P", "-m", "benchbox.worker.server"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
@@ -80,7 +83,7 @@ class WorkerServer:
             )
         except OSError as error:
             raise WorkerStartError(
-                f"the worker ({sys.executable}) cannot be started: {error.strerror or error}"
+                f"the worker ({self._python}) cannot be started: {error.strerror or error}"
             ) from None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -105,16 +108,14 @@ class WorkerServer:
     ) -> None:
         self.close()
 
-    def start(self, **command: str | bool) -> int:
+    def start(self, **command: str | bool | int | Mapping[str, str]) -> int:
         """Fork a worker for ``command`` (see the server's ``Command``); its process id, which is also the
         id of its process group."""
         try:
             self._commands.write(msgspec.json.encode(command) + b"\n")
             self._commands.flush()
         except BrokenPipeError:
-            raise WorkerStartError(
-                f"the worker ({sys.executable}) ended early: {self._stderr_end()}"
-            ) from None
+            raise WorkerStartError(f"the worker ({self._python}) ended early: {self._stderr_end()}") from None
         self._worker = self._next_answer("started", START_TIMEOUT_S)["started"]
         return self._worker
 
@@ -159,7 +160,7 @@ class WorkerServer:
     def _next_answer(self, kind: str, timeout_s: float) -> dict[str, int]:
         answer = self._answer(timeout_s)
         if answer is None or kind not in answer:
-            raise WorkerStartError(f"the worker ({sys.executable}) did not answer: {self._stderr_end()}")
+            raise WorkerStartError(f"the worker ({self._python}) did not answer: {self._stderr_end()}")
         return answer
 
     def _answer(self, timeout_s: float) -> dict[str, int] | None:
@@ -170,7 +171,7 @@ class WorkerServer:
                 return None
             received = os.read(self._answers.fileno(), 65536)
             if not received:
-                raise WorkerStartError(f"the worker ({sys.executable}) ended early: {self._stderr_end()}")
+                raise WorkerStartError(f"the worker ({self._python}) ended early: {self._stderr_end()}")
             self._pending += received
         line, self._pending = self._pending.split(b"\n", 1)
         return msgspec.json.decode(line, type=dict[str, int])
@@ -179,6 +180,22 @@ class WorkerServer:
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "nothing was printed"
+
+
+def start_attempt(server: WorkerServer, task: WorkerTask, rank_variables: Mapping[str, str]) -> int:
+    """Write ``case.json`` and start what runs it: a worker that trains alone, or torchrun with the ranks.
+
+    ``rank_variables`` are the environment of the ranks. Returns the process id of the worker or of torchrun's
+    agent, which descends from the server; the ranks descend from the agent.
+    """
+    folder = Path(task.attempt_dir)
+    folder.mkdir(parents=True)
+    path = folder / "case.json"
+    path.write_bytes(msgspec.json.encode(task))
+    told = {"task": str(path), "stderr": str(folder / "stderr.txt")}
+    if task.case.strategy == "single":
+        return server.start(**told)
+    return server.start(**told, num_ranks=task.case.world_size, variables=rank_variables)
 
 
 def stderr_tail(path: Path, max_chars: int = 4000) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 import benchbox
+from benchbox.analyze.scaling import scaling_of
 from benchbox.analyze.summary import case_outcome, summarize_case
 from benchbox.report.hints import case_hints
 from benchbox.schema import (
@@ -39,6 +40,16 @@ def build_report(
     ISO 8601 with a zone.
     """
     ordered = sorted(attempts, key=lambda attempt: attempt.attempt)
+    cases = [
+        _case_result(
+            case,
+            tuple(attempt for attempt in ordered if attempt.case_id == case.case_id),
+            profile,
+            suite.measure.repetitions,
+            complete=complete,
+        )
+        for case in suite.cases
+    ]
     return Report(
         schema_version=SCHEMA_VERSION,
         benchbox_version=benchbox.__version__,
@@ -48,14 +59,7 @@ def build_report(
         environment=environment,
         hardware_profile=profile,
         cases=tuple(
-            _case_result(
-                case,
-                tuple(attempt for attempt in ordered if attempt.case_id == case.case_id),
-                profile,
-                suite.measure.repetitions,
-                complete=complete,
-            )
-            for case in suite.cases
+            replace(result, scaling=scaling) for result, scaling in zip(cases, scaling_of(cases), strict=True)
         ),
         telemetry_cost=telemetry_cost,
         controller_peak_rss_bytes=controller_peak_rss_bytes,

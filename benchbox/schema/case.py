@@ -75,6 +75,8 @@ class MeasureSettings(Record, frozen=True, kw_only=True):
     cudnn_benchmark: bool = True
     num_phase_steps: Annotated[int, Meta(ge=0, le=1000)] = 5
     """Steps of the separate pass that times phases; 0 leaves it out."""
+    num_communication_steps: Annotated[int, Meta(ge=0, le=1000)] = 12
+    """Steps with collectives, and as many without, in a separate pass of several ranks; 0 leaves it out."""
     num_trajectory_steps: Annotated[int, Meta(ge=0, le=1000)] = 4
     """Steps of the separate pass that compares losses with fp32; 0 leaves it out."""
 
