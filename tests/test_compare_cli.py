@@ -20,6 +20,8 @@ from benchbox.schema import Report
 from tests.factories import make_report
 from tests.report.test_comparison_formats import slowed
 
+ROOT = Path(__file__).parent.parent
+
 
 def invoke(*arguments: object) -> Result:
     """In this process: quicker, and all but what ``main`` does."""
@@ -79,6 +81,16 @@ def test_the_worst_of_several_reports_decides(folder: Path) -> None:
     result = invoke(*files, "--format", "json")
     assert result.exit_code == 1
     assert len(json.loads(result.stdout)["comparisons"]) == 3
+
+
+def test_the_committed_reports_show_what_the_docs_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "96")
+    result = invoke("docs/examples/base.json", "docs/examples/new.json")
+    page = (ROOT / "docs/compare.md").read_text(encoding="utf-8")
+    shown = page.split("<!-- checked by tests/test_compare_cli.py -->\n```\n")[1].split("```")[0]
+    assert "\n".join(line.rstrip() for line in result.stdout.splitlines()) + "\n" == shown
+    assert result.exit_code == 1
 
 
 def test_what_to_say_when_the_difference_is_the_point(folder: Path) -> None:

@@ -66,11 +66,12 @@ def compare_sides(
     """
     differences = environment_differences(base.report, new.report, across)
     matched = _match(base, new, across)
-    comparable = not any(d.across is not None and not d.lifted for d in differences)
-    if comparable:
-        cases = compare_cases(matched.pairs, thresholds, paired=paired, share=share)
+    forbidding = [d.field for d in differences if d.across is not None and not d.lifted]
+    if forbidding:
+        reason = f"the reports differ in {', '.join(forbidding)}"
+        cases = [_not_comparable(pair, reason) for pair in matched.pairs]
     else:
-        cases = [_not_comparable(pair, "the reports' environments differ") for pair in matched.pairs]
+        cases = compare_cases(matched.pairs, thresholds, paired=paired, share=share)
     for pair in matched.unlike:
         fields = workload_difference(pair[0].case, pair[1].case)
         cases.append(_not_comparable(pair, f"not the same work: {', '.join(fields)}"))

@@ -77,7 +77,7 @@ class VersusRun:
     def events(
         self, undecided: Undecided, max_seconds: float
     ) -> Generator[tuple[SideName, Started | Tick | AttemptResult], None, None]:
-        """Run rounds: the suite's repetitions of every case, and then, as long as there is time, more of those
+        """Run rounds: the suite's repetitions of every case, then, as long as there is time, more of those
         that ``undecided`` names.
 
         It is asked at :func:`looks` only, because each look is one more chance to be decided by luck.
