@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 from benchbox.analyze.energy import joules_per_sample
 from benchbox.analyze.ranks import longest_steps
-from benchbox.schema import AttemptResult, Case, CaseResult, Outcome, RankResult, Report
+from benchbox.schema import AttemptResult, Case, CaseResult, Outcome, Report
 from benchbox.schema.comparison import Metric
 
 _NUM_BATCHES = 8
@@ -55,11 +55,12 @@ def _figures(attempt: AttemptResult, case: Case) -> AttemptFigures:
     rank = attempt.ranks[0] if len(attempt.ranks) == 1 else longest_steps(attempt)
     steps = rank.step_time_ns
     figures: dict[Metric, float] = {}
-    allocated = _largest(attempt.ranks, lambda m: m.peak_memory_allocated_bytes)
-    if allocated:
+    memory = [rank.memory for rank in attempt.ranks if rank.memory is not None]
+    allocated = max((m.peak_memory_allocated_bytes or 0 for m in memory), default=0)
+    if allocated > 0:
         figures["peak_memory_allocated_bytes"] = math.log(allocated)
-    resident = _largest(attempt.ranks, lambda m: m.peak_host_rss_bytes)
-    if resident:
+    resident = max((m.peak_host_rss_bytes or 0 for m in memory), default=0)
+    if resident > 0:
         figures["peak_host_rss_bytes"] = math.log(resident)
     energy = joules_per_sample([attempt], case.global_batch_size) if attempt.devices else None
     if energy is not None and energy[0] > 0:
@@ -70,11 +71,6 @@ def _figures(attempt: AttemptResult, case: Case) -> AttemptFigures:
         rate_variance_within=relative_variance_of_mean(steps),
         log_figures=figures,
     )
-
-
-def _largest(ranks: Sequence[RankResult], of: Callable[..., int | None]) -> int | None:
-    known = [of(rank.memory) for rank in ranks if rank.memory is not None]
-    return max((value for value in known if value is not None), default=None)
 
 
 def relative_variance_of_mean(steps_ns: Sequence[int]) -> float:

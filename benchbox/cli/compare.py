@@ -36,15 +36,16 @@ def compare(
     --strict too noisy to tell."""
     from benchbox.analyze.identity import check_across
     from benchbox.analyze.matching import compare_sides, side_of
-    from benchbox.report.files import read_report
+    from benchbox.report.files import read_report, without_collector
 
     limits = thresholds_of(threshold, memory_threshold, energy_threshold)
     fields = check_across(across or [])
     # One after the other: the raw times of one large report are enough to hold at once.
-    before = side_of(str(base), read_report(base))
-    comparisons = [
-        compare_sides(before, side_of(str(path), read_report(path)), limits, fields) for path in new
-    ]
+    with without_collector():
+        before = side_of(str(base), read_report(base))
+        comparisons = [
+            compare_sides(before, side_of(str(path), read_report(path)), limits, fields) for path in new
+        ]
     show_comparisons(comparisons, output_format, strict=strict)
     raise typer.Exit(exit_code(comparisons, strict=strict))
 

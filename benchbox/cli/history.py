@@ -21,12 +21,14 @@ def history(
     from benchbox.analyze.history import history_of
     from benchbox.analyze.identity import check_across
     from benchbox.analyze.matching import side_of
-    from benchbox.report.files import read_report
+    from benchbox.report.files import read_report, without_collector
     from benchbox.report.history import history_view, plot_history
 
     fields = check_across(across or [])
     # One at a time: the raw times of all would not fit into memory.
-    found = history_of([side_of(str(path), read_report(path)) for path in find_reports(folders)], fields)
+    with without_collector():
+        sides = [side_of(str(path), read_report(path)) for path in find_reports(folders)]
+    found = history_of(sides, fields)
     if plot is not None:
         plot_history(found, plot)
     if output_format == "json":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -101,6 +102,19 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
         raise BadInputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
+@contextlib.contextmanager
+def without_collector() -> Generator[None, None, None]:
+    """A large report makes millions of objects and no cycle; looking for cycles would take most of the
+    time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def read_report(path: Path) -> Report:
     """Read a report that anybody may have written.
 
@@ -119,15 +133,9 @@ def read_report(path: Path) -> Report:
         raise _bad(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > MAX_REPORT_BYTES:
         raise _bad(path, f"larger than {MAX_REPORT_BYTES >> 20} MiB, which no report needs")
-    # A large report makes millions of objects and no cycle; looking for cycles would take most of the time.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with without_collector():
         report = _decode(raw, path)
-    finally:
-        if collecting:
-            gc.enable()
-    problem = find_inconsistency(report)
+        problem = find_inconsistency(report)
     if problem is not None:
         raise _bad(path, problem)
     return report
