@@ -3,7 +3,8 @@
 The selected cases of a suite run together, interleaved, when the first of its tests starts; each test then
 replays its own step times through ``benchmark.pedantic`` with a clock that moves by each measured time, so
 ``--benchmark-json``, ``--benchmark-compare`` and autosave work on what was really measured. Reports of the
-runs are kept where ``--benchbox-out`` says.
+runs are kept where ``--benchbox-out`` says. With ``--benchbox-against`` a case that became worse than in that
+report fails, by the verdicts of ``benchbox compare``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pytest
 
 if TYPE_CHECKING:
     from benchbox.schema import Case, CaseResult, Report, Suite
+    from benchbox.schema.comparison import CaseComparison
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--benchbox-device", default="auto", help="auto, cpu, cuda, or GPUs: cuda:0,cuda:1 or UUIDs"
     )
+    group.addoption("--benchbox-against", default=None, help="report.json: fail what became worse")
     group.addoption("--benchbox-out", default=None, help="folder to keep the reports in, one folder a suite")
 
 
@@ -57,6 +60,7 @@ class SuiteFile(pytest.Module):
             raise self.CollectError(str(error)) from None
         self.report: Report | None = None
         self.trouble: str | None = None
+        self.comparisons: dict[str, CaseComparison] = {}
         for case in self.suite.cases:
             name = f"{case_label(case).replace(' ', '-')}-{case.case_id}"
             item: pytest.Function = pytest.Function.from_parent(self, name=name, callobj=_test_of(self, case))
@@ -106,7 +110,21 @@ class SuiteFile(pytest.Module):
                     pass
                 report = report_of_run(run)
                 write_report(report, folder / "report.json")
+        self._compare(report)
         return report
+
+    def _compare(self, report: Report) -> None:
+        """Hold the selected cases against the report that ``--benchbox-against`` names."""
+        against = self.config.getoption("--benchbox-against")
+        if against is None:
+            return
+        from benchbox.analyze.matching import compare_sides, side_of
+        from benchbox.report.files import read_report
+        from benchbox.schema.comparison import Thresholds
+
+        base = side_of(str(against), read_report(Path(against)))
+        found = compare_sides(base, side_of("this run", report), Thresholds())
+        self.comparisons = {case.case.case_id: case for case in found.cases}
 
 
 def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:
@@ -118,6 +136,8 @@ def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:
         from benchbox.report.pytest_benchmark import extra_info
 
         result, report = file.result_of(case)
+        if result.outcome in ("ok", "unsupported"):  # the others fail by themselves, with more to tell
+            _fail_where_worse(file, case)
         if result.outcome == "unsupported":
             pytest.skip(f"unsupported: {result.reason}")
         if result.outcome != "ok":
@@ -129,6 +149,19 @@ def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:
         benchmark.extra_info.update(extra_info(result, report))
 
     return test  # type: ignore[no-any-return]
+
+
+def _fail_where_worse(file: SuiteFile, case: Case) -> None:
+    """Cases that the base report lacks pass: there is nothing that they could be worse than."""
+    from benchbox.report.comparison_text import regression_sentence
+
+    comparison = file.comparisons.get(case.case_id)
+    if comparison is None:
+        return
+    if comparison.verdict == "not-comparable":
+        pytest.fail(f"not comparable with --benchbox-against: {comparison.reason}", pytrace=False)
+    if comparison.is_worse():
+        pytest.fail(f"{comparison.verdict}: {regression_sentence(comparison)}", pytrace=False)
 
 
 class ReplayClock:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from benchbox import stats
-from benchbox.report.files import read_report
+from benchbox.report.files import read_report, write_report
 from benchbox.schema import Report
 from tests import user_models
 from tests.runs import TINY, copy_user_models, environment, write_suite
@@ -126,6 +127,26 @@ def test_one_selected_case_runs_alone_and_is_compared_with_the_saved_run(called:
     assert "(0001_" in done.stdout
     report = read_report(called.folder / "alone" / "tiny" / "report.json")
     assert [case.case.per_device_batch_size for case in report.cases] == [4]
+
+
+def test_a_case_that_became_worse_than_in_a_report_fails(called: Run) -> None:
+    """The first case was a thousand times as fast in that report, the second is not in it."""
+    result = called.report.cases[0]
+    attempts = []
+    for attempt in result.attempts:
+        steps = tuple(max(1, step // 1000) for step in attempt.ranks[0].step_time_ns)
+        attempts.append(replace(attempt, ranks=(replace(attempt.ranks[0], step_time_ns=steps),)))
+    suite = replace(called.report.suite, cases=(result.case,))
+    base = replace(called.report, suite=suite, cases=(replace(result, attempts=tuple(attempts)),))
+    write_report(base, called.folder / "base.json")
+    case_ids = " or ".join(case.case.case_id for case in called.report.cases[:2])
+    done = run_pytest(
+        "suites", "-k", case_ids, "--benchbox-against=base.json", "--benchbox-device=cpu", cwd=called.folder
+    )
+    assert done.returncode == 1
+    assert "slower: throughput slower: " in done.stdout
+    assert "1 failed" in done.stdout
+    assert "1 passed" in done.stdout
 
 
 def test_a_kept_report_is_not_overwritten_which_fails_each_test_in_one_line(called: Run) -> None:

@@ -14,9 +14,11 @@ from typing import Annotated
 import typer
 
 import benchbox
+from benchbox.cli.compare import compare
 from benchbox.cli.estimate import estimate
 from benchbox.cli.grade import grade
 from benchbox.cli.hardware import hw_app
+from benchbox.cli.history import history
 from benchbox.cli.max_batch import max_batch
 from benchbox.cli.plan import plan
 from benchbox.cli.plot import plot
@@ -30,6 +32,8 @@ app.command()(estimate)
 app.command("max-batch")(max_batch)
 app.command()(report)
 app.command()(plot)
+app.command()(compare)
+app.command()(history)
 app.command()(schema)
 app.command()(grade)
 app.command()(plan)

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 def report(
     files: Annotated[list[Path], typer.Argument(help="report.json files.")],
     output_format: Annotated[
-        Literal["terminal", "markdown", "html", "csv", "pytest-benchmark"], typer.Option("--format")
+        Literal["terminal", "markdown", "html", "csv", "pytest-benchmark", "bencher"],
+        typer.Option("--format"),
     ] = "terminal",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write to. Default: standard output.")
     ] = None,
 ) -> None:
-    """Show reports in the terminal, or as Markdown, an HTML page, CSV or pytest-benchmark's JSON."""
+    """Show reports in the terminal, or as Markdown, an HTML page, CSV, or a tracker's JSON."""
     from rich.console import Console
 
     from benchbox.cli.output import check_out, write_result
@@ -34,7 +35,7 @@ def report(
 
     if out is not None:
         if output_format == "terminal":
-            raise BadInputError("--out: needs --format markdown, html, csv or pytest-benchmark")
+            raise BadInputError("--out: needs a --format other than terminal")
         check_out(out, files)
     reports = [read_report(file) for file in files]
     if output_format != "terminal":
@@ -50,7 +51,8 @@ def report(
 
 
 def _render(
-    output_format: Literal["markdown", "html", "csv", "pytest-benchmark"], reports: Sequence[Report]
+    output_format: Literal["markdown", "html", "csv", "pytest-benchmark", "bencher"],
+    reports: Sequence[Report],
 ) -> str:
     match output_format:
         case "markdown":
@@ -69,6 +71,10 @@ def _render(
             from benchbox.report.pytest_benchmark import render_pytest_benchmark
 
             return render_pytest_benchmark(reports)
+        case "bencher":
+            from benchbox.report.bencher import render_bencher
+
+            return render_bencher(reports)
 
 
 def schema() -> None:

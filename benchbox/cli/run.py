@@ -38,8 +38,24 @@ def run(
         typer.Option("--skip-unfit", help="Do not try cases that surely need more memory."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+    *,
+    versus: Annotated[
+        Path | None,
+        typer.Option(help="Compare with OTHER, by turns: a Python interpreter, or a folder with a checkout."),
+    ] = None,
+    max_minutes: Annotated[float, typer.Option(help="--versus: go on for at most so long.")] = 30.0,
+    threshold: Annotated[
+        float, typer.Option(help="--versus: smallest change of throughput that matters, in %.")
+    ] = 2.0,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="--versus: exit with 3 where noise hides the answer.")
+    ] = False,
 ) -> None:
-    """Run a suite on this machine and write report.json and report.md."""
+    """Run a suite on this machine and write report.json and report.md.
+
+    With --versus also in another environment, by turns, until each case is decided; exit codes are then
+    those of compare.
+    """
     from rich.console import Console
 
     from benchbox.plan.suite import find_suite, load_suite
@@ -57,6 +73,14 @@ def run(
         raise BadInputError("--resume: say with --out which folder to go on in")
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     folder = out if out is not None else Path("bench-out", f"{loaded.name}-{stamp}")
+    if versus is not None:
+        if resume:
+            raise BadInputError("--resume: cannot go on with a --versus; start anew")
+        from benchbox.cli.versus import VersusOptions, run_versus
+
+        options = VersusOptions(versus, folder, device, threshold, max_minutes, strict, force, quiet)
+        raise typer.Exit(run_versus(loaded, path.parent, options, console))
+
     from benchbox.measure.runner import SuiteRun
 
     suite_run = SuiteRun(

@@ -63,15 +63,18 @@ def worker_variables(
 class WorkerServer:
     """The controller's end of ``benchbox.worker.server``: forks one worker at a time.
 
+    ``python`` is the interpreter that the server and its workers run in.
+
     Raises:
         WorkerStartError: the interpreter or its torch cannot be started.
     """
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+    def __init__(self, variables: Mapping[str, str], python: str = sys.executable) -> None:
+        self._python = python
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "benchbox.worker.server"],
+                [python, "-P", "-m", "benchbox.worker.server"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
@@ -80,7 +83,7 @@ class WorkerServer:
             )
         except OSError as error:
             raise WorkerStartError(
-                f"the worker ({sys.executable}) cannot be started: {error.strerror or error}"
+                f"the worker ({self._python}) cannot be started: {error.strerror or error}"
             ) from None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -112,9 +115,7 @@ class WorkerServer:
             self._commands.write(msgspec.json.encode(command) + b"\n")
             self._commands.flush()
         except BrokenPipeError:
-            raise WorkerStartError(
-                f"the worker ({sys.executable}) ended early: {self._stderr_end()}"
-            ) from None
+            raise WorkerStartError(f"the worker ({self._python}) ended early: {self._stderr_end()}") from None
         self._worker = self._next_answer("started", START_TIMEOUT_S)["started"]
         return self._worker
 
@@ -159,7 +160,7 @@ class WorkerServer:
     def _next_answer(self, kind: str, timeout_s: float) -> dict[str, int]:
         answer = self._answer(timeout_s)
         if answer is None or kind not in answer:
-            raise WorkerStartError(f"the worker ({sys.executable}) did not answer: {self._stderr_end()}")
+            raise WorkerStartError(f"the worker ({self._python}) did not answer: {self._stderr_end()}")
         return answer
 
     def _answer(self, timeout_s: float) -> dict[str, int] | None:
@@ -170,7 +171,7 @@ class WorkerServer:
                 return None
             received = os.read(self._answers.fileno(), 65536)
             if not received:
-                raise WorkerStartError(f"the worker ({sys.executable}) ended early: {self._stderr_end()}")
+                raise WorkerStartError(f"the worker ({self._python}) ended early: {self._stderr_end()}")
             self._pending += received
         line, self._pending = self._pending.split(b"\n", 1)
         return msgspec.json.decode(line, type=dict[str, int])

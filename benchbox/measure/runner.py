@@ -30,7 +30,6 @@ from benchbox.measure.journal import (
 )
 from benchbox.measure.order import Settled, rounds
 from benchbox.measure.site import Site
-from benchbox.plan.hardware import load_profiles, match_profile
 from benchbox.schema import (
     SCHEMA_VERSION,
     AttemptResult,
@@ -161,15 +160,7 @@ class SuiteRun:
 
     def hardware_profile(self) -> HardwareProfile | None:
         """The profile of the device that this run trains on, or ``None``: never another device's."""
-        if not self.environment.devices:
-            host = self.environment.host
-            return match_profile(host.cpu_model, None, load_profiles(), host.num_usable_processors)
-        device = self.environment.devices[0]
-        if any(other.name != device.name for other in self.environment.devices):
-            return None
-        return match_profile(
-            device.name, device.memory_total_bytes, load_profiles(), device.num_multiprocessors
-        )
+        return self._site.hardware_profile()
 
     def is_complete(self) -> bool:
         """Whether no attempt is left to run."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+import sys
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 
 from benchbox.measure.attempt import Tick, unsupported, watch_attempt
@@ -14,8 +15,9 @@ from benchbox.measure.nvml import Nvml
 from benchbox.measure.placement import Placement, default_num_threads
 from benchbox.measure.sampler import Sampler
 from benchbox.measure.torch_facts import ask_torch
+from benchbox.plan.hardware import load_profiles, match_profile
 from benchbox.plan.supported import why_unsupported
-from benchbox.schema import AttemptResult, Case, MeasureSettings, WorkerTask
+from benchbox.schema import AttemptResult, Case, HardwareProfile, MeasureSettings, WorkerTask
 
 
 class Site:
@@ -25,18 +27,30 @@ class Site:
         cases: all that may run here; they decide how many devices the environment names.
         settings: how they are measured.
         device: as the user chose it.
+        python: the interpreter that workers run in.
+        variables: what its environment has besides.
 
     Raises (on entering):
         BadInputError: no such device.
         WorkerStartError: the worker's interpreter cannot be started.
     """
 
-    def __init__(self, cases: Sequence[Case], settings: MeasureSettings, device: str) -> None:
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        settings: MeasureSettings,
+        device: str,
+        *,
+        python: str = sys.executable,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.nvml: Nvml
         self.placement: Placement
         self._cases = cases
         self._settings = settings
         self._device_choice = device
+        self._python = python
+        self._added_variables = dict(variables or {})
         self._server: WorkerServer | None = None
         self._closing = contextlib.ExitStack()
 
@@ -57,6 +71,18 @@ class Site:
     def why_unsupported(self, case: Case) -> str | None:
         """Why ``case`` cannot run here, as far as it is known before a process starts."""
         return why_unsupported(case, self._machine)
+
+    def hardware_profile(self) -> HardwareProfile | None:
+        """The profile of the device that cases train on here, or ``None``: never another device's."""
+        if not self.environment.devices:
+            host = self.environment.host
+            return match_profile(host.cpu_model, None, load_profiles(), host.num_usable_processors)
+        device = self.environment.devices[0]
+        if any(other.name != device.name for other in self.environment.devices):
+            return None
+        return match_profile(
+            device.name, device.memory_total_bytes, load_profiles(), device.num_multiprocessors
+        )
 
     def attempt(self, task: WorkerTask) -> Generator[Tick | AttemptResult, None, None]:
         """Run ``task``; as :func:`watch_attempt`. No process is started for what cannot run here."""
@@ -81,7 +107,7 @@ class Site:
         if self._server is not None and self._server.has_ended():
             self.close_server()
         if self._server is None:
-            self._server = WorkerServer(self._variables)
+            self._server = WorkerServer(self._variables, self._python)
         return self._server
 
     def close_server(self) -> None:
@@ -92,14 +118,15 @@ class Site:
 
     def _start_first_server(self) -> None:
         settings, num_threads = self._settings, default_num_threads()
-        variables = worker_variables(settings, num_threads, None)
-        self._server = WorkerServer(variables)
+        variables = worker_variables(settings, num_threads, None) | self._added_variables
+        self._server = WorkerServer(variables, self._python)
         answer = ask_torch(self._server, cudnn_benchmark=settings.cudnn_benchmark)
         answer = answer._replace(facts=name_slice(answer.facts, self.nvml))
         chosen = find_devices(self._device_choice, answer, self.nvml)
         self.placement = Placement(chosen, answer.facts, num_threads)
         self._machine = self.placement.machine()
-        self._variables = worker_variables(settings, num_threads, self.placement.worker_visible())
+        visible = self.placement.worker_visible()
+        self._variables = worker_variables(settings, num_threads, visible) | self._added_variables
         if self._variables != variables:
             self.close_server()
         used = max(case.world_size for case in self._cases)

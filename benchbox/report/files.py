@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -109,6 +111,19 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
         raise BadInputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
+@contextlib.contextmanager
+def without_collector() -> Generator[None, None, None]:
+    """A large report makes millions of objects and no cycle; looking for cycles would take most of the
+    time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def read_report(path: Path) -> Report:
     """Read a report that anybody may have written.
 
@@ -127,8 +142,9 @@ def read_report(path: Path) -> Report:
         raise _bad(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > MAX_REPORT_BYTES:
         raise _bad(path, f"larger than {MAX_REPORT_BYTES >> 20} MiB, which no report needs")
-    report = _decode(raw, path)
-    problem = find_inconsistency(report)
+    with without_collector():
+        report = _decode(raw, path)
+        problem = find_inconsistency(report)
     if problem is not None:
         raise _bad(path, problem)
     return report
@@ -147,16 +163,14 @@ def json_schema() -> str:
 
 def _decode(raw: bytes, path: Path) -> Report:
     try:
-        # A newer report may differ anywhere, so its version is looked at before anything else in it.
-        version = msgspec.json.decode(raw, type=_Versioned).schema_version
-        if version > SCHEMA_VERSION:
-            raise _bad(
-                path,
-                f"written by a newer benchbox (schema {version}; this one reads up to {SCHEMA_VERSION})",
-            )
-        if version < 1:
-            raise _bad(path, f"`schema_version`: {version}; the first version is 1")
-        return msgspec.json.decode(raw, type=Report)
+        try:
+            report = msgspec.json.decode(raw, type=Report)
+        except msgspec.ValidationError:
+            # A newer report may differ anywhere, so its version comes before whatever else is wrong with it.
+            _check_version(msgspec.json.decode(raw, type=_Versioned).schema_version, path)
+            raise
+        _check_version(report.schema_version, path)
+        return report
     except msgspec.ValidationError as error:
         raise _bad(path, _describe(error)) from None
     except msgspec.DecodeError as error:
@@ -165,6 +179,16 @@ def _decode(raw: bytes, path: Path) -> Report:
         raise _bad(path, f"not UTF-8: {error.reason}") from None
     except RecursionError:
         raise _bad(path, "not a report: nested too deeply") from None
+
+
+def _check_version(version: int, path: Path) -> None:
+    if version > SCHEMA_VERSION:
+        raise _bad(
+            path,
+            f"written by a newer benchbox (schema {version}; this one reads up to {SCHEMA_VERSION})",
+        )
+    if version < 1:
+        raise _bad(path, f"`schema_version`: {version}; the first version is 1")
 
 
 def _describe(error: msgspec.ValidationError) -> str:

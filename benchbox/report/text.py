@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 from benchbox.schema import Case, Interval
@@ -22,6 +23,8 @@ def clean(text: str, limit: int = 500) -> str:
 
     What is longer than ``limit`` ends in an ellipsis.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable():  # nearly all texts; the loop is slow
+        return " ".join(text.split())
     kept = []
     # Nothing beyond this can reach the result, and a hostile string may be as long as a report may be.
     for char in text[: 8 * limit]:
@@ -62,8 +65,9 @@ def case_label(case: Case) -> str:
 def case_labels(cases: Sequence[Case]) -> dict[str, str]:
     """A label for each case id; cases that would share one get their id behind it."""
     labels = [case_label(case) for case in cases]
+    counts = Counter(labels)
     return {
-        case.case_id: label if labels.count(label) == 1 else f"{label} #{clean(case.case_id, limit=16)}"
+        case.case_id: label if counts[label] == 1 else f"{label} #{clean(case.case_id, limit=16)}"
         for case, label in zip(cases, labels, strict=True)
     }
 

@@ -1,0 +1,59 @@
+"""``benchbox history``: the course of each case over many reports."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from benchbox.errors import BadInputError
+
+
+def history(
+    folders: Annotated[list[Path], typer.Argument(help="Folders to search for report.json, or reports.")],
+    across: Annotated[list[str] | None, typer.Option(help="A field that may differ. Repeatable.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the courses into this SVG, PNG or PDF.")] = None,
+    output_format: Annotated[Literal["terminal", "json"], typer.Option("--format")] = "terminal",
+) -> None:
+    """Show how each case went over many reports, and at which report its level changed."""
+    from benchbox.analyze.history import history_of
+    from benchbox.analyze.identity import check_across
+    from benchbox.analyze.matching import side_of
+    from benchbox.report.files import read_report, without_collector
+    from benchbox.report.history import history_view, plot_history
+
+    fields = check_across(across or [])
+    # One at a time: the raw times of all would not fit into memory.
+    with without_collector():
+        sides = [side_of(str(path), read_report(path)) for path in find_reports(folders)]
+    found = history_of(sides, fields)
+    if plot is not None:
+        plot_history(found, plot)
+    if output_format == "json":
+        import msgspec
+
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
+        return
+    from rich.console import Console
+
+    Console().print(history_view(found))
+
+
+def find_reports(places: list[Path]) -> list[Path]:
+    """Every file of that name under a folder, and every ``.json`` that lies directly in it; files as named.
+
+    Raises:
+        BadInputError: a place holds none.
+    """
+    found: dict[Path, None] = {}
+    for place in places:
+        if not place.is_dir():
+            found[place] = None
+            continue
+        inside = {*place.glob("*.json"), *place.rglob("report.json")}
+        if not inside:
+            raise BadInputError(f"{place}: no report.json in it")
+        found |= dict.fromkeys(sorted(inside))
+    return list(found)

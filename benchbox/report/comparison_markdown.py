@@ -1,0 +1,95 @@
+"""A comparison as Markdown, and for GitHub Actions as a step's summary with annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchbox.report import comparison_text as words
+from benchbox.report.markdown_table import pipe_table
+from benchbox.report.text import UNKNOWN, clean, escape_markdown
+from benchbox.schema.comparison import CaseComparison, Comparison
+
+MAX_ROWS = 1000
+"""GitHub takes a summary of 1 MiB."""
+MAX_ANNOTATIONS = 10
+"""GitHub shows ten errors and ten warnings a step."""
+
+
+def render_comparison_markdown(comparison: Comparison) -> str:
+    """The whole comparison; what became worse stands first."""
+    labels = words.labels_of(comparison)
+    ordered = words.worst_first(comparison.cases)
+    lines = [f"## {escape_markdown(words.heading(comparison))}", ""]
+    lines += [escape_markdown(words.counts_sentence(comparison)), ""]
+    if ordered:
+        lines += [*_table(ordered[:MAX_ROWS], labels), ""]
+    if len(ordered) > MAX_ROWS:
+        lines += [f"{len(ordered) - MAX_ROWS} more cases are left out.", ""]
+    reasons = [case for case in ordered[:MAX_ROWS] if case.verdict in ("regression", "improvement")]
+    notes = [f"{case.verdict}: {labels[case.case.case_id]}: {clean(case.reason or '')}" for case in reasons]
+    notes += [f"added: {labels[case.case_id]}" for case in comparison.added[:MAX_ROWS]]
+    notes += [f"missing: {labels[case.case_id]}" for case in comparison.missing[:MAX_ROWS]]
+    notes += [f"differs: {words.difference_text(d)}" for d in words.forbidding(comparison)]
+    notes += [f"across: {words.difference_text(d)}" for d in comparison.differences if d.lifted]
+    notes += [f"also differs: {words.difference_text(d)}" for d in comparison.differences if d.across is None]
+    lines += [f"- {escape_markdown(note)}" for note in notes]
+    if words.way_out(comparison):
+        lines += [
+            "",
+            escape_markdown(f"Not comparable, unless that is the point: {words.way_out(comparison)}"),
+        ]
+    lines += ["", escape_markdown(words.rule_sentence(comparison)), ""]
+    return "\n".join(lines)
+
+
+def github_annotations(comparison: Comparison) -> list[str]:
+    """GitHub's workflow commands: an error for what became worse or cannot be compared, a warning for
+    what cannot be told."""
+    labels = words.labels_of(comparison)
+    worse = [case for case in comparison.cases if case.is_worse()]
+    lines = [
+        _command("error", labels[case.case.case_id], words.regression_sentence(case))
+        for case in worse[:MAX_ANNOTATIONS]
+    ]
+    if words.way_out(comparison):
+        fields = "; ".join(words.difference_text(d) for d in words.forbidding(comparison))
+        lines.append(_command("error", "not comparable", fields))
+    unclear = [case for case in comparison.cases if case.verdict == "inconclusive"]
+    lines += [
+        _command("warning", labels[case.case.case_id], f"inconclusive: {case.reason or ''}")
+        for case in unclear[:MAX_ANNOTATIONS]
+    ]
+    return lines
+
+
+def _command(kind: str, title: str, message: str) -> str:
+    return f"::{kind} title={_escape_property(f'benchbox: {title}')}::{_escape(clean(message))}"
+
+
+def _escape(text: str) -> str:
+    """As the runner undoes it (actions/toolkit, ``command.ts``)."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _escape_property(text: str) -> str:
+    return _escape(clean(text)).replace(":", "%3A").replace(",", "%2C")
+
+
+def _table(cases: Sequence[CaseComparison], labels: dict[str, str]) -> list[str]:
+    extra = [m for m in words.METRIC_NAMES if any(x.metric == m for c in cases for x in c.metrics[1:])]
+    titles = ["case", "verdict", "base samples/s", "new samples/s", "ratio", "interval"]
+    rows = []
+    for case in cases:
+        figures = {metric.metric: metric for metric in case.metrics}
+        rate = figures.get("samples_per_second")
+        row: list[str | None] = [labels[case.case.case_id], case.verdict, None, None, None, None]
+        if rate is not None:
+            row[2:] = [
+                words.value_text(rate.metric, rate.base),
+                words.value_text(rate.metric, rate.new),
+                words.ratio_text(rate),
+                words.interval_text(rate),
+            ]
+        row += [words.change_text(figures[m]) if m in figures else UNKNOWN for m in extra]
+        rows.append(row)
+    return pipe_table([*titles, *(words.METRIC_NAMES[m] for m in extra)], rows, num_text_columns=2)

@@ -1,0 +1,136 @@
+"""The words and figures of a comparison, shared by all that shows one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from benchbox.report.text import UNKNOWN, case_labels, clean, energy, memory, significant
+from benchbox.schema import Case
+from benchbox.schema.comparison import (
+    BETTER,
+    WORSE,
+    CaseComparison,
+    Comparison,
+    IdentityDifference,
+    Metric,
+    MetricComparison,
+)
+
+METRIC_NAMES: dict[Metric, str] = {
+    "samples_per_second": "throughput",
+    "peak_memory_allocated_bytes": "peak memory",
+    "peak_host_rss_bytes": "peak host memory",
+    "joules_per_sample": "energy",
+}
+_ORDER = (*WORSE[::-1], "inconclusive", *BETTER[::-1], "same", "not-comparable")
+
+
+def labels_of(comparison: Comparison) -> dict[str, str]:
+    """A label for each case of the comparison, by its id."""
+    cases: dict[str, Case] = {case.case_id: case for case in (*comparison.missing, *comparison.added)}
+    cases |= {case.case.case_id: case.case for case in comparison.cases}
+    return case_labels(list(cases.values()))
+
+
+def worst_first(cases: Sequence[CaseComparison]) -> list[CaseComparison]:
+    """What became worse, then what became better, then the rest; within each as the report has them."""
+    return sorted(
+        cases,
+        key=lambda case: 0 if case.is_worse() else 1 if case.is_better() else _ORDER.index(case.verdict),
+    )
+
+
+def ratio_text(metric: MetricComparison) -> str:
+    """``0.971``."""
+    return f"{metric.ratio:.3f}" if 1e-3 < metric.ratio < 1e3 else f"{metric.ratio:.2e}"
+
+
+def interval_text(metric: MetricComparison) -> str:
+    """``0.966 to 0.976``; unknown where there is none."""
+    interval = metric.ratio_interval
+    if interval is None:
+        return UNKNOWN
+    if interval.low < 1e-2 or interval.high > 1e2:
+        return "unbounded"
+    return f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def value_text(metric: Metric, value: float) -> str:
+    """With its unit, but for samples a second."""
+    if metric == "samples_per_second":
+        return significant(value)
+    return energy(value) if metric == "joules_per_sample" else memory(value)
+
+
+def change_text(metric: MetricComparison) -> str:
+    """``+1.2 % more``, the change and, unless it is ``same``, the verdict."""
+    change = f"{100 * (metric.ratio - 1):+.1f} %"
+    return change if metric.verdict == "same" else f"{change} {metric.verdict}"
+
+
+def regression_sentence(case: CaseComparison) -> str:
+    """What became worse about a case."""
+    parts = []
+    if case.verdict == "regression":
+        parts.append(case.reason or "it does not end ok any more")
+    parts += [
+        f"{METRIC_NAMES[metric.metric]} {metric.verdict}: "
+        f"{value_text(metric.metric, metric.base)} -> {value_text(metric.metric, metric.new)}, "
+        f"ratio {ratio_text(metric)} ({interval_text(metric)})"
+        for metric in case.metrics
+        if metric.verdict in WORSE
+    ]
+    return clean("; ".join(parts))
+
+
+def heading(comparison: Comparison) -> str:
+    """Which reports, in one line."""
+    base, new = comparison.base, comparison.new
+    return clean(f"{base.name} ({base.created_at}) -> {new.name} ({new.created_at})")
+
+
+def counts_sentence(comparison: Comparison) -> str:
+    """``1 slower, 7 same; 1 added; 2 missing``."""
+    counts = Counter(case.verdict for case in comparison.cases)
+    parts = [f"{counts[verdict]} {verdict}" for verdict in _ORDER if counts[verdict]]
+    for metric, word in METRIC_NAMES.items():
+        for verdict in ("more", "less"):
+            number = sum(
+                m.verdict == verdict for c in comparison.cases for m in c.metrics if m.metric == metric
+            )
+            if number:
+                parts.append(f"{number} with {verdict} {word}")
+    text = ", ".join(parts) or "no case in common"
+    for cases, word in ((comparison.added, "added"), (comparison.missing, "missing")):
+        if cases:
+            text += f"; {len(cases)} {word}"
+    return text
+
+
+def rule_sentence(comparison: Comparison) -> str:
+    """By what rule the verdicts fell."""
+    limits = comparison.thresholds
+    how = "round by round" if comparison.paired else "over attempts"
+    return (
+        f"{comparison.confidence_pct:g} % intervals {how}, thresholds {limits.throughput_pct:g} % throughput,"
+        f" {limits.memory_pct:g} % memory, {limits.energy_pct:g} % energy; false alarms in at most "
+        f"{comparison.false_alarm_pct:g} % of comparisons"
+    )
+
+
+def difference_text(difference: IdentityDifference) -> str:
+    """``driver: 580 -> 590``."""
+    base, new = (UNKNOWN if v is None else v for v in (difference.base, difference.new))
+    return clean(f"{difference.field}: {base} -> {new}", limit=200)
+
+
+def forbidding(comparison: Comparison) -> list[IdentityDifference]:
+    """The differences for which the reports, or some cases, are not comparable."""
+    return [d for d in comparison.differences if d.across is not None and not d.lifted]
+
+
+def way_out(comparison: Comparison) -> str | None:
+    """What to say so that the differences are the point; ``None`` where nothing forbids."""
+    names = dict.fromkeys(d.across for d in forbidding(comparison) if d.across is not None)
+    return " ".join(f"--across {clean(name)}" for name in names) or None

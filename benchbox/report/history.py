@@ -1,0 +1,112 @@
+"""The course of cases in the terminal and as a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from benchbox.errors import BadInputError
+from benchbox.report.text import case_labels, clean, significant
+from benchbox.schema.history import CaseHistory, History
+
+_BARS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 40
+MAX_PLOTS = 60
+"""A picture with more cases than this cannot be read."""
+
+
+def history_view(history: History) -> RenderableType:
+    """A line a case: first and last throughput, its course, and the reports at which the level changed."""
+    labels = case_labels([case.case for case in history.cases])
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("case", overflow="fold")
+    table.add_column("reports", justify="right")
+    table.add_column("samples/s", justify="right")
+    table.add_column("course", no_wrap=True)
+    for case in history.cases:
+        rates = [point.samples_per_second for point in case.points]
+        table.add_row(
+            Text(labels[case.case.case_id]),
+            str(len(rates)),
+            f"{significant(rates[0])} -> {significant(rates[-1])}",
+            sparkline(rates),
+        )
+    lines: list[RenderableType] = [table]
+    for case in history.cases:
+        lines += [
+            Text(
+                f"{labels[case.case.case_id]}: {change_text(case, place)}",
+                style="red" if case.changes[place].ratio < 1 else "green",
+            )
+            for place in range(len(case.changes))
+        ]
+    if not any(case.changes for case in history.cases):
+        lines.append(Text("no level changed", style="bold"))
+    for left in history.left_out:
+        fields = ", ".join(left.fields)
+        lines.append(Text(clean(f"left out: {left.report}: differs in {fields}"), style="yellow"))
+    return Group(*lines)
+
+
+def change_text(case: CaseHistory, place: int) -> str:
+    """``-4.8 % from runs/17/report.json on (2026-01-05T…)``."""
+    change = case.changes[place]
+    return clean(f"{100 * (change.ratio - 1):+.1f} % from {change.report} on ({change.created_at})")
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """The course of ``values`` in at most 40 bars; each stands for the middle one of equally many."""
+    if len(values) > SPARK_WIDTH:
+        edges = [round(i * len(values) / SPARK_WIDTH) for i in range(SPARK_WIDTH + 1)]
+        values = [sorted(values[a:b])[(b - a) // 2] for a, b in pairwise(edges)]
+    low, high = min(values), max(values)
+    if high - low < 0.005 * high:  # noise of half a percent is no course
+        return _BARS[3] * len(values)
+    return "".join(_BARS[round((value - low) / (high - low) * (len(_BARS) - 1))] for value in values)
+
+
+def plot_history(history: History, path: Path) -> None:
+    """Draw every case's course, a panel each, with its levels' changes; the format follows the file's name.
+
+    Raises:
+        BadInputError: matplotlib does not know the format, the file cannot be written, or there are too many
+            cases.
+    """
+    if not 0 < len(history.cases) <= MAX_PLOTS:
+        raise BadInputError(f"--plot: {len(history.cases)} cases; from 1 to {MAX_PLOTS} can be drawn")
+    from matplotlib.figure import Figure
+
+    labels = case_labels([case.case for case in history.cases])
+    figure = Figure(figsize=(8, 1.2 + 1.8 * len(history.cases)), layout="constrained")
+    panels = figure.subplots(len(history.cases), 1, squeeze=False)[:, 0]
+    for case, panel in zip(history.cases, panels, strict=True):
+        rates = [point.samples_per_second for point in case.points]
+        names = [point.report for point in case.points]
+        panel.plot(range(len(rates)), rates, "o-", markersize=3, linewidth=0.8, color="#0072B2")
+        for place, change in enumerate(case.changes):
+            panel.axvline(names.index(change.report) - 0.5, color="#D55E00", linestyle="--")
+            panel.annotate(
+                _plain(change_text(case, place)),
+                (names.index(change.report) - 0.5, 0.03),
+                xycoords=("data", "axes fraction"),
+                fontsize=6,
+            )
+        panel.set_title(_plain(labels[case.case.case_id]), fontsize=8, loc="left")
+        panel.set_ylabel("samples/s", fontsize=7)
+        panel.tick_params(labelsize=7)
+    panels[-1].set_xlabel("report, oldest first", fontsize=7)
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"--plot: {clean(str(path))}: {clean(str(error))}") from None
+
+
+def _plain(text: str) -> str:
+    """Dollar signs begin formulas in matplotlib."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,249 @@
+"""Verdicts on pairs of cases."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from benchbox.analyze.compare import compare_cases, holm
+from benchbox.analyze.evidence import (
+    AttemptFigures,
+    CaseEvidence,
+    case_evidence,
+    relative_variance_of_mean,
+)
+from benchbox.analyze.identity import check_across
+from benchbox.analyze.matching import compare_sides, side_of
+from benchbox.errors import BadInputError
+from benchbox.schema.comparison import CaseComparison, Thresholds, Verdict
+from tests.factories import make_case, make_report
+
+LIMITS = Thresholds()
+MIRRORED: dict[Verdict, Verdict] = {
+    "faster": "slower",
+    "slower": "faster",
+    "more": "less",
+    "less": "more",
+    "regression": "improvement",
+    "improvement": "regression",
+}
+
+
+def evidence(rates: list[float], seed: int = 0, memory: list[float] | None = None) -> CaseEvidence:
+    figures = [
+        {} if memory is None else {"peak_host_rss_bytes": math.log(value)} for value in memory or rates
+    ]
+    attempts = tuple(
+        AttemptFigures(number, math.log(rate), 0.0, figures[number]) for number, rate in enumerate(rates)
+    )
+    return CaseEvidence(make_case(seed=seed), "ok", None, attempts)
+
+
+def one(base: CaseEvidence, new: CaseEvidence, *, paired: bool = False) -> CaseComparison:
+    (result,) = compare_cases([(base, new)], LIMITS, paired=paired)
+    return result
+
+
+def test_clear_cases() -> None:
+    base = evidence([100.0, 100.2, 99.9])
+    assert one(base, evidence([95.0, 95.1, 94.8])).verdict == "slower"
+    assert one(base, evidence([105.0, 105.1, 104.8])).verdict == "faster"
+    assert one(base, evidence([100.1, 99.7, 100.3])).verdict == "same"
+    assert one(base, evidence([95.0, 105.0, 99.0])).verdict == "inconclusive"
+    ratio = one(base, evidence([95.0, 95.1, 94.8])).metrics[0]
+    assert ratio.ratio == pytest.approx(0.9494, abs=1e-3)
+    assert ratio.ratio_interval is not None
+    assert ratio.ratio_interval.low < ratio.ratio < ratio.ratio_interval.high < 1 / 1.02
+
+
+def test_a_single_attempt_each_tells_nothing() -> None:
+    result = one(evidence([100.0]), evidence([50.0]))
+    assert result.verdict == "inconclusive"
+    assert result.metrics[0].ratio == pytest.approx(0.5)
+    assert result.metrics[0].ratio_interval is None
+
+
+def test_a_side_without_repetitions_is_taken_to_vary_as_the_other() -> None:
+    assert one(evidence([100.0, 100.1, 99.9, 100.0]), evidence([80.0])).verdict == "slower"
+
+
+def test_memory_has_its_own_threshold_and_words() -> None:
+    base = evidence([100.0, 100.1, 99.9], memory=[1e9, 1e9, 1e9])
+    result = one(base, evidence([100.0, 100.1, 99.9], memory=[1.04e9, 1.04e9, 1.04e9]))
+    assert [m.verdict for m in result.metrics] == ["same", "same"]
+    result = one(base, evidence([100.0, 100.1, 99.9], memory=[1.2e9, 1.2e9, 1.2e9]))
+    assert result.verdict == "same"
+    assert result.metrics[1].verdict == "more"
+    assert result.is_worse()
+
+
+def test_rounds_that_drift_together_are_compared_pair_by_pair() -> None:
+    drift = [1.0, 0.9, 1.1, 0.85, 1.2, 0.95]
+    base = evidence([100.0 * d for d in drift])
+    new = evidence([95.0 * d * (1 + 0.001 * (-1) ** i) for i, d in enumerate(drift)])
+    assert one(base, new).verdict == "inconclusive"
+    assert one(base, new, paired=True).verdict == "slower"
+
+
+def test_the_interval_of_a_case_never_ends_below_its_own_noise() -> None:
+    quiet = [
+        (evidence([100.0, 100.1, 99.9], seed=s), evidence([100.0, 99.9, 100.1], seed=s)) for s in range(8)
+    ]
+    noisy = (evidence([100.0, 80.0, 120.0], seed=9), evidence([90.0, 70.0, 105.0], seed=9))
+    results = compare_cases([*quiet, noisy], LIMITS)
+    assert results[-1].verdict == "inconclusive"
+    assert all(result.verdict == "same" for result in results[:-1])
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+def test_steps_that_depend_on_each_other_count_for_less() -> None:
+    rng = random.Random(1)
+    white = [round(1e6 * (1 + 0.01 * rng.gauss(0, 1))) for _ in range(800)]
+    slow = [round(1e6 * (1 + 0.01 * math.sin(i / 60))) for i in range(800)]
+    assert math.sqrt(relative_variance_of_mean(white)) == pytest.approx(0.01 / math.sqrt(800), rel=0.6)
+    assert relative_variance_of_mean(slow) > 10 * relative_variance_of_mean(white)
+    assert relative_variance_of_mean([5] * 9) == 0.0
+
+
+rates = st.lists(st.floats(1.0, 1e6), min_size=1, max_size=5)
+sides = st.tuples(rates, rates)
+
+
+@given(st.lists(sides, min_size=1, max_size=5))
+def test_a_comparison_the_other_way_round_is_mirrored(cases: list[tuple[list[float], list[float]]]) -> None:
+    pairs = [(evidence(a, seed), evidence(b, seed)) for seed, (a, b) in enumerate(cases)]
+    there = compare_cases(pairs, LIMITS)
+    back = compare_cases([(b, a) for a, b in pairs], LIMITS)
+    for one_way, other in zip(there, back, strict=True):
+        assert other.verdict == MIRRORED.get(one_way.verdict, one_way.verdict)
+        assert other.metrics[0].ratio == pytest.approx(1 / one_way.metrics[0].ratio)
+        interval, mirrored = one_way.metrics[0].ratio_interval, other.metrics[0].ratio_interval
+        if interval is not None:
+            assert mirrored is not None
+            assert mirrored.low == pytest.approx(1 / interval.high)
+
+
+@given(st.lists(sides, min_size=2, max_size=5))
+def test_another_case_changes_no_ratio(cases: list[tuple[list[float], list[float]]]) -> None:
+    pairs = [(evidence(a, seed), evidence(b, seed)) for seed, (a, b) in enumerate(cases)]
+    every, fewer = compare_cases(pairs, LIMITS), compare_cases(pairs[:-1], LIMITS)
+    assert [c.metrics[0].ratio for c in fewer] == [c.metrics[0].ratio for c in every[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        ("ok", "oom", "regression"),
+        ("oom", "ok", "improvement"),
+        ("oom", "crashed", "same"),
+        (None, "ok", "inconclusive"),
+        ("ok", None, "inconclusive"),
+    ],
+)
+def test_how_a_case_ends_is_compared_too(before: str | None, after: str | None, verdict: str) -> None:
+    good = evidence([100.0, 100.0])
+    ends = [
+        good if end == "ok" else good._replace(outcome=end, attempts=(), reason="why")
+        for end in (before, after)
+    ]
+    result = one(ends[0], ends[1])
+    assert result.verdict == verdict
+    assert result.metrics == ()
+    assert result.is_worse() == (verdict == "regression")
+
+
+def test_a_report_against_itself_is_the_same_in_all() -> None:
+    report = make_report()
+    result = compare_sides(side_of("a", report), side_of("b", report), LIMITS)
+    assert {case.verdict for case in result.cases} == {"same"}
+    measured = [case for case in result.cases if case.metrics]
+    assert [m.metric for m in measured[0].metrics] == [
+        "samples_per_second",
+        "peak_memory_allocated_bytes",
+        "joules_per_sample",
+    ]
+    assert result.differences == result.added == result.missing == ()
+
+
+def test_cases_are_matched_by_meaning_and_the_rest_is_listed() -> None:
+    report = make_report()
+    turned = replace(report, cases=report.cases[::-1][:-1])
+    result = compare_sides(side_of("a", report), side_of("b", turned), LIMITS)
+    assert {case.verdict for case in result.cases} == {"same"}
+    assert [case.case_id for case in result.missing] == [report.cases[0].case.case_id]
+
+
+def test_another_torch_is_not_comparable_unless_that_is_the_point() -> None:
+    report = make_report()
+    software = replace(report.environment.software, torch="2.14.0+cu130", cudnn="9.21.0")
+    other = replace(report, environment=replace(report.environment, software=software))
+    sides = side_of("a", report), side_of("b", other)
+    result = compare_sides(*sides, LIMITS)
+    assert {case.verdict for case in result.cases} == {"not-comparable"}
+    assert {d.field for d in result.differences} == {"software.torch", "software.cudnn"}
+    assert {d.across for d in result.differences} == {"torch"}
+    lifted = compare_sides(*sides, LIMITS, check_across(["torch"]))
+    assert {case.verdict for case in lifted.cases} == {"same"}
+    assert all(d.lifted for d in lifted.differences)
+    by_field = compare_sides(*sides, LIMITS, check_across(["software.torch"]))
+    assert {case.verdict for case in by_field.cases} == {"not-comparable"}
+
+
+def test_facts_that_hardly_matter_are_told_only() -> None:
+    report = make_report()
+    host = replace(report.environment.host, kernel="6.9.0")
+    other = replace(report, environment=replace(report.environment, host=host))
+    result = compare_sides(side_of("a", report), side_of("b", other), LIMITS)
+    assert {case.verdict for case in result.cases} == {"same"}
+    assert [(d.field, d.across) for d in result.differences] == [("host.kernel", None)]
+
+
+def _with_cases(report: object, **changes: object) -> object:
+    return replace(
+        report,
+        cases=tuple(
+            replace(c, case=replace(c.case, case_id=f"x{i}", **changes)) for i, c in enumerate(report.cases)
+        ),
+    )
+
+
+def test_other_work_under_the_same_axes_is_named() -> None:
+    report = make_report()
+    other = _with_cases(report, learning_rate=1e-3)
+    result = compare_sides(side_of("a", report), side_of("b", other), LIMITS)
+    assert {case.verdict for case in result.cases} == {"not-comparable"}
+    assert [(d.field, d.across) for d in result.differences] == [("case.learning_rate", "learning_rate")]
+    lifted = compare_sides(side_of("a", report), side_of("b", other), LIMITS, check_across(["learning_rate"]))
+    assert {case.verdict for case in lifted.cases} == {"same"}
+
+
+def test_across_an_axis() -> None:
+    report = make_report()
+    picked = replace(report, cases=report.cases[1:2])
+    other = replace(report, cases=report.cases[2:3])
+    apart = compare_sides(side_of("a", picked), side_of("b", other), LIMITS)
+    assert apart.cases == ()
+    assert not apart.is_comparable()
+    result = compare_sides(side_of("a", picked), side_of("b", other), LIMITS, check_across(["precision"]))
+    assert [case.verdict for case in result.cases] == ["faster"]
+    with pytest.raises(BadInputError, match="would be the same one"):
+        compare_sides(side_of("a", report), side_of("b", report), LIMITS, check_across(["precision"]))
+
+
+def test_across_takes_known_names_only() -> None:
+    with pytest.raises(BadInputError, match="--across: 'colour' is not one of device"):
+        check_across(["colour"])
+
+
+def test_a_failed_case_has_no_figures() -> None:
+    bad = next(case for case in make_report().cases if case.outcome == "oom")
+    assert case_evidence(bad).attempts == ()

@@ -1,0 +1,88 @@
+"""Courses over many reports, and where a level changed."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from msgspec.structs import replace
+
+from benchbox.analyze.history import history_of, level_changes
+from benchbox.analyze.matching import Side, side_of
+from tests.factories import make_report
+from tests.report.test_comparison_formats import slowed
+
+
+def course(levels: list[tuple[int, float]], noise: float, seed: int = 0) -> list[float]:
+    rng = random.Random(seed)
+    return [math.log(level) + rng.gauss(0, noise) for count, level in levels for _ in range(count)]
+
+
+def test_the_place_of_a_change_is_found() -> None:
+    for seed in range(30):
+        assert level_changes(course([(20, 100.0), (15, 95.0)], 0.01, seed)) in ([19], [20], [21])
+        assert level_changes(course([(20, 100.0), (15, 95.0)], 0.003, seed)) == [20]
+
+
+def test_noise_alone_has_no_levels() -> None:
+    found = [level_changes(course([(60, 100.0)], 0.02, seed)) for seed in range(200)]
+    assert sum(bool(places) for places in found) <= 10
+
+
+def test_one_bad_run_is_no_change_wherever_it_stands() -> None:
+    for place in range(30):
+        values = course([(30, 100.0)], 0.003)
+        values[place] -= math.log(1.5)
+        assert level_changes(values) == [], place
+
+
+def test_a_bad_run_beside_an_edge_does_not_hide_it() -> None:
+    for place in range(10, 20):
+        values = course([(15, 100.0), (15, 90.0)], 0.003)
+        values[place] -= math.log(1.5)
+        (found,) = level_changes(values)
+        assert abs(found - 15) <= 2, place  # a good run between a bad one and the edge may go to either side
+
+
+def test_there_and_back() -> None:
+    assert level_changes(course([(12, 100.0), (8, 92.0), (12, 100.0)], 0.004)) == [12, 20]
+
+
+def test_few_reports_have_no_levels() -> None:
+    assert level_changes([1.0, 2.0, 3.0]) == []
+    assert level_changes([]) == []
+
+
+def sides() -> list[Side]:
+    """Ten reports, from the seventh on 10 % slower, in the wrong order."""
+    made = []
+    for day in range(1, 11):
+        report = replace(make_report(), created_at=f"2026-03-{day:02d}T12:00:00+00:00")
+        rng = random.Random(day)
+        made.append(
+            side_of(f"day{day}", slowed(report, (1.1 if day >= 7 else 1.0) * (1 + rng.gauss(0, 0.002))))
+        )
+    random.Random(0).shuffle(made)
+    return made
+
+
+def test_the_report_at_which_the_level_changed_is_named() -> None:
+    history = history_of(sides())
+    assert history.num_reports == 10
+    assert len(history.cases) == 5
+    for case in history.cases:
+        assert [point.report for point in case.points] == [f"day{day}" for day in range(1, 11)]
+        (change,) = case.changes
+        assert change.report == "day7"
+        assert abs(change.ratio - 1 / 1.1) < 0.01
+
+
+def test_reports_of_another_environment_are_left_out_by_name() -> None:
+    made = sides()
+    odd = next(place for place, side in enumerate(made) if side.name == "day3")
+    environment = replace(made[odd].report.environment, driver="1")
+    made[odd] = made[odd]._replace(report=replace(made[odd].report, environment=environment))
+    history = history_of(made)
+    assert [(left.report, left.fields) for left in history.left_out] == [("day3", ("driver",))]
+    assert len(history.cases[0].points) == 9
+    assert history_of(made, frozenset({"driver"})).left_out == ()

@@ -1,0 +1,126 @@
+"""Comparisons as people and machines get them; nothing of a report becomes markup or a command."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+from msgspec.structs import replace
+from rich.console import Console
+
+from benchbox.analyze.matching import compare_sides, side_of
+from benchbox.report.comparison_files import (
+    render_comparison_csv,
+    render_comparison_json,
+    render_comparison_junit,
+)
+from benchbox.report.comparison_markdown import github_annotations, render_comparison_markdown
+from benchbox.report.comparison_terminal import comparison_view
+from benchbox.schema import Report
+from benchbox.schema.comparison import Comparison, Thresholds
+from tests.factories import hostile_report, make_report
+
+HOSTILE = "]]> <b>x</b>\n::error::y%0A\x1b[31m\u202e`|[l](http://x) =1+1"
+
+
+def slowed(report: Report, factor: float) -> Report:
+    """Every attempt's steps last ``factor`` times as long."""
+    cases = []
+    for case in report.cases:
+        attempts = []
+        for attempt in case.attempts:
+            ranks = tuple(
+                replace(rank, step_time_ns=tuple(round(step * factor) for step in rank.step_time_ns))
+                for rank in attempt.ranks
+            )
+            attempts.append(replace(attempt, ranks=ranks))
+        cases.append(replace(case, attempts=tuple(attempts)))
+    return replace(report, cases=tuple(cases))
+
+
+def compared(base: Report, new: Report) -> Comparison:
+    return compare_sides(side_of("base.json", base), side_of("new.json", new), Thresholds())
+
+
+def slower() -> Comparison:
+    report = make_report()
+    broken = next(c for c in report.cases if c.outcome == "oom")
+    new = slowed(report, 1.08)
+    # The case that ran out of memory is ok now, the first one is not.
+    cases = [
+        replace(case, outcome="oom", reason="out of memory", summary=None, attempts=broken.attempts)
+        if place == 0
+        else case
+        for place, case in enumerate(new.cases)
+    ]
+    return compared(report, replace(new, cases=tuple(cases)))
+
+
+def shown(comparison: Comparison, width: int = 120) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(comparison_view(comparison))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_terminal() -> None:
+    text = shown(slower())
+    assert "slower" in text
+    assert "regression  reference-cnn b32 fp32: is oom: out of memory" in text
+    assert "0.926" in text
+    assert "\n1 regression, 4 slower, 3 same\n" in text
+
+
+def test_markdown_puts_the_worst_first() -> None:
+    text = render_comparison_markdown(slower())
+    rows = [line for line in text.splitlines() if line.startswith("|")][2:]
+    verdicts = [row.split("|")[2].strip() for row in rows]
+    assert verdicts == ["regression"] + ["slower"] * 4 + ["same"] * 3
+
+
+def test_github_annotations() -> None:
+    lines = github_annotations(slower())
+    assert len(lines) == 5
+    assert lines[0].startswith("::error title=benchbox%3A reference-cnn b32 fp32::is oom")
+    assert all("slower" in line for line in lines[1:])
+
+
+def test_junit() -> None:
+    root = ElementTree.fromstring(render_comparison_junit([slower()], strict=False))
+    suite = root.find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("8", "5", "0")
+    assert len(root.findall(".//failure")) == 5
+
+
+def test_json_and_csv_hold_the_figures() -> None:
+    comparison = slower()
+    document = json.loads(render_comparison_json([comparison]))
+    case = document["comparisons"][0]["cases"][1]
+    assert case["verdict"] == "slower"
+    assert case["metrics"][0]["ratio"] == pytest.approx(1 / 1.08, rel=1e-3)
+    rows = list(csv.DictReader(io.StringIO(render_comparison_csv([comparison]), newline="")))
+    rates = [row for row in rows if row["metric"] == "samples_per_second"]
+    assert len(rates) == 4
+    assert all(row["metric_verdict"] == "slower" for row in rates)
+    assert all(math.isclose(float(row["ratio"]), 1 / 1.08, rel_tol=1e-3) for row in rates)
+
+
+def test_no_format_lets_a_text_become_anything_else() -> None:
+    base, new = hostile_report(HOSTILE), slowed(hostile_report(HOSTILE), 1.2)
+    new = replace(new, environment=replace(new.environment, driver=HOSTILE + "2"))
+    for comparison in (compared(base, replace(new, environment=base.environment)), compared(base, new)):
+        for text in (shown(comparison), render_comparison_markdown(comparison)):
+            assert "\x1b" not in text
+            assert "\u202e" not in text
+        assert "<b>" not in render_comparison_markdown(comparison).replace("\\<b\\>", "")
+        for line in github_annotations(comparison):
+            assert re.match(r"::(error|warning) title=[^:,\n]*::[^\n]*$", line)
+            assert "%0A" not in line.replace("%250A", "")
+        ElementTree.fromstring(render_comparison_junit([comparison], strict=True))
+        for row in csv.reader(io.StringIO(render_comparison_csv([comparison]), newline="")):
+            assert not any(cell.startswith(("=", "+", "@")) for cell in row)

@@ -1,0 +1,91 @@
+"""The course of cases in the terminal, as a plot and from the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from rich.console import Console
+from typer.testing import CliRunner
+
+from benchbox.analyze.history import history_of
+from benchbox.analyze.matching import side_of
+from benchbox.cli import app
+from benchbox.errors import BadInputError
+from benchbox.report.bencher import render_bencher
+from benchbox.report.files import write_report
+from benchbox.report.history import history_view, plot_history, sparkline
+from tests.factories import hostile_report, make_report
+from tests.report.test_comparison_formats import slowed
+
+
+def test_a_sparkline_shows_the_course() -> None:
+    assert sparkline([1.0, 2.0]) == "▁█"
+    assert sparkline([100.0, 100.1, 100.2]) == "▄▄▄"
+    assert len(sparkline(list(range(1, 366)))) == 40
+    assert sparkline(list(range(1, 366)))[-1] == "█"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for day in range(1, 9):
+        report = replace(make_report(), created_at=f"2026-03-{day:02d}T12:00:00+00:00")
+        (tmp_path / f"{day}").mkdir()
+        write_report(slowed(report, 1.1 if day >= 5 else 1.0), tmp_path / f"{day}" / "report.json")
+    return tmp_path
+
+
+def test_from_folders_to_the_report_that_changed_the_level(folder: Path) -> None:
+    result = CliRunner().invoke(app, ["history", str(folder)])
+    assert result.exit_code == 0
+    lines = result.stdout.replace("\n", " ")
+    assert lines.count("-9.1 % from") == 5
+    assert "5/report.json" in lines
+    asked = CliRunner().invoke(app, ["history", str(folder), "--format", "json"])
+    assert json.loads(asked.stdout)["cases"][0]["changes"][0]["report"].endswith("5/report.json")
+
+
+def test_a_plot_is_drawn_and_a_format_unknown_to_matplotlib_refused(folder: Path) -> None:
+    drawn = CliRunner().invoke(app, ["history", str(folder), "--plot", str(folder / "h.svg")])
+    assert drawn.exit_code == 0
+    assert "<svg" in (folder / "h.svg").read_text()
+    refused = CliRunner().invoke(app, ["history", str(folder), "--plot", str(folder / "h.docx")])
+    assert isinstance(refused.exception, BadInputError)
+    empty = folder / "empty"
+    empty.mkdir()
+    nothing = CliRunner().invoke(app, ["history", str(empty)])
+    assert isinstance(nothing.exception, BadInputError)
+
+
+def test_names_of_reports_become_neither_markup_nor_formulas(tmp_path: Path) -> None:
+    text = r"\x1b[31m[bold]$\frac{1}{0}$" + "\x1b"
+    made = [
+        replace(slowed(hostile_report(text), 1.0 + 0.2 * (day > 4)), created_at=f"2026-03-0{day}T00:00:00Z")
+        for day in range(1, 9)
+    ]
+    made = [replace(report, cases=(replace(report.cases[0], outcome="ok"),)) for report in made]
+    history = history_of([side_of(text + str(day), report) for day, report in enumerate(made)])
+    assert len(history.cases[0].points) == 8
+    console = Console(width=200, file=io.StringIO(), force_terminal=False)
+    console.print(history_view(history))
+    assert "\x1b" not in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[bold]" in console.file.getvalue()  # type: ignore[attr-defined]
+    plot_history(history, tmp_path / "h.svg")
+    assert (tmp_path / "h.svg").stat().st_size > 1000
+
+
+def test_bencher_gets_every_measured_case() -> None:
+    report = make_report()
+    document = json.loads(render_bencher([report]))
+    assert len(document) == 5
+    throughput = document["quick/reference-cnn b32 fp32"]["throughput"]
+    summary = report.cases[0].summary
+    assert summary is not None
+    assert throughput["value"] == summary.samples_per_second
+    assert throughput["lower_value"] < throughput["value"] < throughput["upper_value"]
+    assert document["quick/reference-cnn b32 fp32"]["joules-per-sample"]["value"] > 0
+    with pytest.raises(BadInputError, match="is in two reports"):
+        render_bencher([report, report])

@@ -1,0 +1,154 @@
+"""``benchbox compare`` as a CI job calls it: exit codes, formats, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from typer.testing import CliRunner, Result
+
+from benchbox.analyze.matching import side_of
+from benchbox.cli import app
+from benchbox.errors import BadInputError
+from benchbox.report.files import read_report, write_report
+from benchbox.schema import Report
+from tests.factories import make_report
+from tests.report.test_comparison_formats import slowed
+
+ROOT = Path(__file__).parent.parent
+
+
+def invoke(*arguments: object) -> Result:
+    """In this process: quicker, and all but what ``main`` does."""
+    return CliRunner().invoke(app, ["compare", *map(str, arguments)])
+
+
+def compare(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchbox.cli", "compare", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "100", **variables},
+        check=False,
+    )
+
+
+def written(report: Report, path: Path) -> Path:
+    write_report(report, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("reports")
+    report = make_report()
+    written(report, made / "base.json")
+    written(slowed(report, 1.08), made / "slow.json")
+    written(slowed(report, 0.9), made / "fast.json")
+    environment = replace(report.environment, driver="590.10")
+    written(replace(report, environment=environment), made / "driver.json")
+    single = replace(report.cases[0], attempts=report.cases[0].attempts[:1])
+    suite = replace(report.suite, cases=report.suite.cases[:1])
+    written(replace(report, suite=suite, cases=(single,)), made / "single.json")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "options", "code"),
+    [
+        ("base", "base", [], 0),
+        ("base", "slow", [], 1),
+        ("base", "slow", ["--threshold", "20"], 0),
+        ("base", "fast", [], 0),
+        ("base", "driver", [], 3),
+        ("base", "driver", ["--across", "driver"], 0),
+        ("single", "single", [], 0),
+        ("single", "single", ["--strict"], 3),
+    ],
+)
+def test_exit_codes(folder: Path, base: str, new: str, options: list[str], code: int) -> None:
+    result = invoke(folder / f"{base}.json", folder / f"{new}.json", *options)
+    assert (result.exit_code, result.stderr) == (code, "")
+
+
+def test_the_worst_of_several_reports_decides(folder: Path) -> None:
+    files = [folder / f"{name}.json" for name in ("base", "base", "driver", "slow")]
+    result = invoke(*files, "--format", "json")
+    assert result.exit_code == 1
+    assert len(json.loads(result.stdout)["comparisons"]) == 3
+
+
+def test_the_committed_reports_show_what_the_docs_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "96")
+    result = invoke("docs/examples/base.json", "docs/examples/new.json")
+    page = (ROOT / "docs/compare.md").read_text(encoding="utf-8")
+    shown = page.split("<!-- checked by tests/test_compare_cli.py -->\n```\n")[1].split("```")[0]
+    assert "\n".join(line.rstrip() for line in result.stdout.splitlines()) + "\n" == shown
+    assert result.exit_code == 1
+
+
+def test_what_to_say_when_the_difference_is_the_point(folder: Path) -> None:
+    text = invoke(folder / "base.json", folder / "driver.json").stdout
+    assert "driver: 580.95.05 -> 590.10" in text
+    assert "--across driver" in text
+
+
+def test_github_gets_a_summary_and_annotations(folder: Path, tmp_path: Path) -> None:
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    files = folder / "base.json", folder / "slow.json"
+    result = compare(*files, "--format", "github", GITHUB_STEP_SUMMARY=str(summary))
+    assert result.returncode == 1
+    assert result.stdout.count("::error title=") == 5
+    assert summary.read_text().startswith("before\n## ")
+    assert "| case" in summary.read_text()
+    assert "| case" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--threshold", "0"], "--threshold: 0 is not a percentage"),
+        (["--memory-threshold", "nan"], "--memory-threshold: nan is not a percentage"),
+        (["--across", "weather"], "--across: 'weather' is not one of device"),
+    ],
+)
+def test_a_bad_option_is_refused(folder: Path, arguments: list[str], says: str) -> None:
+    result = invoke(folder / "base.json", folder / "base.json", *arguments)
+    assert isinstance(result.exception, BadInputError)
+    assert says in str(result.exception)
+    assert result.stdout == ""
+
+
+def test_a_bad_report_is_one_line_and_exit_code_2(folder: Path, tmp_path: Path) -> None:
+    good = (folder / "base.json").read_bytes()
+    big = tmp_path / "big.json"
+    with big.open("wb") as file:
+        file.truncate(200 << 20)
+    read = {
+        "truncated": good[: len(good) // 2],
+        "not JSON": b"\x00\x01",
+        "wrong type": good.replace(b'"complete": true', b'"complete": "yes"', 1),
+        "NaN": good.replace(b'"duration_s": 8.5', b'"duration_s": NaN', 1),
+        "negative": good.replace(b'"attempt": 0', b'"attempt": -1', 1),
+        "newer": good.replace(b'"schema_version": ', b'"schema_version": 9', 1),
+    }
+    for name, content in read.items():
+        assert content != good, name
+        path = tmp_path / f"{name}.json"
+        path.write_bytes(content)
+        with pytest.raises(BadInputError, match=str(path)):
+            side_of("new", read_report(path))
+    for files, says in (
+        ((folder / "base.json", tmp_path / "newer.json"), "newer benchbox"),
+        ((big, folder / "base.json"), "larger than"),
+    ):
+        result = compare(*files)
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert says in result.stderr

@@ -1,0 +1,137 @@
+"""``benchbox run --versus``: two real environments by turns, to a verdict and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchbox.errors import BadInputError
+from benchbox.measure.other_side import other_side
+from benchbox.measure.versus import SIDES, VersusRun, next_look
+from benchbox.plan.suite import load_suite
+from benchbox.report.files import read_report
+from tests.factories import make_case
+
+MODEL = """
+import time
+from torch import nn
+
+class Net(nn.Sequential):
+    def forward(self, x):
+        time.sleep({sleep_s})
+        return super().forward(x)
+
+def net():
+    return Net(nn.Flatten(), nn.Linear(64, 10))
+"""
+SUITE = """
+[workload]
+model = "my_versus_net:net"
+input_shape = [64]
+num_classes = 10
+
+[axes]
+per_device_batch_size = [8]
+
+[measure]
+repetitions = {repetitions}
+max_seconds = 0.4
+min_warmup_steps = 1
+min_measured_steps = 2
+num_phase_steps = 0
+num_trajectory_steps = 0
+telemetry_hz = 0
+"""
+
+
+def checkout(folder: Path, sleep_s: float, repetitions: int = 3) -> Path:
+    folder.mkdir()
+    (folder / "my_versus_net.py").write_text(MODEL.format(sleep_s=sleep_s))
+    (folder / "mine.toml").write_text(SUITE.format(repetitions=repetitions))
+    return folder
+
+
+def run(cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchbox.cli", "run", "mine.toml", "--device", "cpu", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "120"},
+        check=False,
+    )
+
+
+@pytest.mark.timeout(600)
+def test_a_checkout_that_became_slower_is_found(tmp_path: Path) -> None:
+    old = checkout(tmp_path / "old", 0.2)
+    new = checkout(tmp_path / "new", 0.8)
+    result = run(new, "--versus", old, "--out", "out", "--max-minutes", "8")
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "1 slower" in result.stdout
+    comparison = json.loads((new / "out/comparison.json").read_text())["comparisons"][0]
+    assert comparison["paired"]
+    assert comparison["cases"][0]["verdict"] == "slower"
+    assert comparison["cases"][0]["metrics"][0]["ratio"] < 0.5
+    for side in SIDES:
+        report = read_report(new / "out" / side / "report.json")
+        assert report.complete
+        assert len(report.cases[0].attempts) >= 3
+    again = run(new, "--versus", old, "--out", "out")
+    assert again.returncode == 2
+    assert "exists" in again.stderr
+
+
+@pytest.mark.timeout(300)
+def test_another_interpreter_runs_this_benchbox(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "here", 0.001, repetitions=1)
+    # One round tells nothing, and there is no time for a second one.
+    arguments = ["--versus", sys.executable, "--out", "out", "--max-minutes", "0.001", "--strict"]
+    result = run(folder, *arguments)
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert "1 inconclusive" in result.stdout
+    base = read_report(folder / "out/base/report.json")
+    assert base.cases[0].outcome == "ok"
+
+
+def test_what_cannot_be_the_other_side_is_refused(tmp_path: Path) -> None:
+    own = [make_case(model="my_versus_net:net")]
+    for other, cases, says in (
+        (tmp_path / "missing", own, "neither a Python interpreter nor a folder"),
+        (tmp_path, [make_case()], "no model of yours"),
+        (tmp_path, [make_case(model="msgspec:net")], "`msgspec` is installed"),
+    ):
+        with pytest.raises(BadInputError, match=says), other_side(other, cases, tmp_path):
+            pass
+
+
+def test_an_interpreter_without_torch_is_one_line(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "here", 0.001)
+    bare = folder / "python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # no site-packages
+    bare.chmod(0o755)
+    result = run(folder, "--versus", bare, "--out", "out")
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "No module named" in result.stderr
+
+
+def test_sides_take_turns_at_going_first(tmp_path: Path) -> None:
+    suite = load_suite(checkout(tmp_path / "suite", 0.001) / "mine.toml")
+    with other_side(Path(sys.executable), suite.cases, tmp_path) as other:
+        made = VersusRun(suite, tmp_path, tmp_path, device="cpu", surroundings={"base": other, "new": other})
+    ids = {case.case_id for case in suite.cases}
+    first = [made._round(number, ids)[0][1][0] for number in range(6)]
+    assert first == ["base", "new"] * 3
+
+
+def test_looks_grow_apart() -> None:
+    looks = [3]
+    while looks[-1] < 60:
+        looks.append(next_look(looks[-1]))
+    assert looks == [3, 5, 8, 12, 18, 27, 41, 62]
