@@ -145,7 +145,7 @@ class TestCommands:
                 "--case: 'no' is no case of this report",
             ),
             ("plot report.json -o x.svg --case no", "--case: says which case's telemetry to draw"),
-            ("report report.json -o x.txt", "--out: needs --format"),
+            ("report report.json -o x.txt", "--out: needs a --format"),
             ("report report.json --format html -o report.json", "--out: report.json: is one of the reports"),
             ("report report.json --format html -o .", "--out: .: is a folder"),
         ],
