@@ -100,6 +100,9 @@ def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:
     with contextlib.closing(suite_run.events()) as events:
         try:
             with open_display(console, suite_run.suite, quiet=quiet) as display:
+                if suite_run.can_measure_ceilings():
+                    display.note("probing what the machine reaches")
+                    suite_run.measure_ceilings()
                 for event in events:
                     display.show(event)
                 if suite_run.can_measure_cost_of_watching():

@@ -105,7 +105,7 @@ class WorkerServer:
     ) -> None:
         self.close()
 
-    def start(self, **command: str | bool) -> int:
+    def start(self, **command: str | bool | float) -> int:
         """Fork a worker for ``command`` (see the server's ``Command``); its process id, which is also the
         id of its process group."""
         try:

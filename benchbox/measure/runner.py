@@ -12,6 +12,7 @@ import msgspec
 
 from benchbox.errors import BadInputError
 from benchbox.measure.attempt import Tick, watch_attempt
+from benchbox.measure.ceilings import ask_ceilings, probe_seconds
 from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case
 from benchbox.measure.environment import (
     describe_environment,
@@ -38,6 +39,7 @@ from benchbox.schema import (
     SCHEMA_VERSION,
     AttemptResult,
     Case,
+    Ceilings,
     HardwareProfile,
     JournalHeader,
     JournalLine,
@@ -61,8 +63,8 @@ class SuiteRun:
     """One run of one suite in one folder.
 
     Entering it starts a worker server, learns the environment and opens the journal; ``events`` then runs
-    what is left to run. ``attempts``, ``environment`` and ``telemetry_cost`` are what there is so far, so
-    a report can be made at any time.
+    what is left to run. ``attempts``, ``environment``, ``ceilings`` and ``telemetry_cost`` are what there is
+    so far, so a report can be made at any time.
 
     Raises (on entering):
         BadInputError: no such device, a folder that cannot be written to, or a journal that cannot be read.
@@ -78,6 +80,7 @@ class SuiteRun:
         self.out_dir = out_dir.absolute()
         self.attempts: list[AttemptResult] = []
         self.telemetry_cost: TelemetryCost | None = None
+        self.ceilings: Ceilings | None = None
         self._suite_dir = suite_dir.absolute()
         self._device_choice = device
         self._resume = resume
@@ -142,6 +145,18 @@ class SuiteRun:
                             self._settled.add(event)
                         yield event
             self._close_server()
+
+    def can_measure_ceilings(self) -> bool:
+        """False where they are known already, were not asked for or nothing is left to run."""
+        return self.ceilings is None and probe_seconds(self.suite) > 0 and not self.is_complete()
+
+    def measure_ceilings(self) -> None:
+        """Set ``ceilings``, where that can be done and the probes go well."""
+        if not self.can_measure_ceilings():
+            return
+        self.ceilings = ask_ceilings(self._running_server(), self.suite, self._device)
+        if self.ceilings is not None:
+            self._append(JournalLine(ceilings=self.ceilings))
 
     def can_measure_cost_of_watching(self) -> bool:
         """False where it is known already, telemetry is off or no case went well."""
@@ -231,6 +246,7 @@ class SuiteRun:
         else:
             check_same_environment(finished.header, self.environment, path)
             self.attempts, self.telemetry_cost = finished.attempts, finished.telemetry_cost
+            self.ceilings = finished.ceilings
             for attempt in self.attempts:
                 self._settled.add(attempt)
         self._work_dir = make_work_dir(self.out_dir)

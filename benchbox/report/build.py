@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 import benchbox
+from benchbox.analyze.diagnose import diagnose_case
 from benchbox.analyze.summary import case_outcome, summarize_case
 from benchbox.report.hints import case_hints
 from benchbox.schema import (
@@ -14,6 +15,7 @@ from benchbox.schema import (
     AttemptResult,
     Case,
     CaseResult,
+    Ceilings,
     Environment,
     HardwareProfile,
     Report,
@@ -32,6 +34,7 @@ def build_report(
     created_at: str,
     telemetry_cost: TelemetryCost | None,
     controller_peak_rss_bytes: int | None,
+    ceilings: Ceilings | None = None,
 ) -> Report:
     """The report of one run: every case of the suite in its order, with what was measured of it so far.
 
@@ -52,6 +55,8 @@ def build_report(
                 case,
                 tuple(attempt for attempt in ordered if attempt.case_id == case.case_id),
                 profile,
+                environment,
+                ceilings,
                 suite.measure.repetitions,
                 complete=complete,
             )
@@ -59,6 +64,7 @@ def build_report(
         ),
         telemetry_cost=telemetry_cost,
         controller_peak_rss_bytes=controller_peak_rss_bytes,
+        ceilings=ceilings,
     )
 
 
@@ -66,6 +72,8 @@ def _case_result(
     case: Case,
     attempts: tuple[AttemptResult, ...],
     profile: HardwareProfile | None,
+    environment: Environment,
+    ceilings: Ceilings | None,
     repetitions: int,
     *,
     complete: bool,
@@ -77,4 +85,5 @@ def _case_result(
     # A case that failed once has no figure to be compared by; what its other attempts measured stays in them.
     summary = summarize_case(case, attempts, profile) if outcome in ("ok", None) else None
     result = CaseResult(case=case, outcome=outcome, reason=reason, attempts=attempts, summary=summary)
-    return replace(result, hints=case_hints(result))
+    diagnosis = diagnose_case(result, environment, ceilings, profile)
+    return replace(result, hints=case_hints(result), diagnosis=diagnosis)

@@ -16,8 +16,10 @@ import torch
 from benchbox.schema import Flops, MeasureSettings, Outcome, RankResult, WorkerMemory, WorkerTask
 from benchbox.worker.data import make_batches, num_buffered_steps
 from benchbox.worker.engine import Engine, check_supported
+from benchbox.worker.evidence import collect_evidence
 from benchbox.worker.failures import classify
 from benchbox.worker.flops import count_flops
+from benchbox.worker.limits import tightest_limit
 from benchbox.worker.loop import Measured, measure
 from benchbox.worker.models import UnsupportedCase
 from benchbox.worker.phases import time_phases
@@ -86,6 +88,8 @@ def _run(task: WorkerTask, result: dict[str, Any]) -> tuple[Outcome, str | None]
     try:
         if settings.num_phase_steps:
             result["phases"] = time_phases(engine, batches, settings.num_phase_steps)
+        spent_s = time.monotonic() - extra_from
+        result |= collect_evidence(engine, batches, task, measured.step_time_ns, spent_s=spent_s)
         del engine, batches
         result["flops"], result["flops_unknown_reason"] = _flops(task)
         if settings.num_trajectory_steps:
@@ -139,6 +143,7 @@ def _memory(device: torch.device) -> WorkerMemory:
         peak_memory_allocated_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else None,
         peak_memory_reserved_bytes=torch.cuda.max_memory_reserved(device) if on_gpu else None,
         peak_host_rss_bytes=_peak_rss_bytes(),
+        **tightest_limit(),
     )
 
 

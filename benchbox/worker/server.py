@@ -5,8 +5,8 @@ computes, so a fork of it starts as clean as a new process does. The controller 
 round of repetitions: attempts of one case never share a server, and so not its memory layout either.
 
 Lines of JSON on standard input: ``{"task": PATH}`` forks a worker for a task file, ``{"facts": PATH}`` one
-that writes :class:`TorchFacts`. Lines on standard output: ``{"started": PID}``, then ``{"ended": PID,
-"status": N}`` with N negative for a signal. When standard input closes, the worker's process group is killed
+that writes :class:`TorchFacts`, ``{"ceilings": PATH}`` one that writes :class:`Ceilings`. Lines on standard
+output: ``{"started": PID}``, then ``{"ended": PID, "status": N}`` with N negative for a signal. When standard input closes, the worker's process group is killed
 and the server ends, so nothing outlives a killed controller.
 """
 
@@ -39,6 +39,11 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: str | None = None
     facts: str | None = None
     cudnn_benchmark: bool = True
+    ceilings: str | None = None
+    device: str = "cpu"
+    num_threads: int = 0
+    """0: as many as torch would take."""
+    seconds: float = 0.0
 
 
 def main() -> None:
@@ -154,6 +159,11 @@ def _work(command: Command) -> None:
     if command.facts is not None:
         facts = torch_facts(command.cudnn_benchmark)
         write_aside(Path(command.facts), msgspec.json.encode(facts))
+    if command.ceilings is not None:
+        from benchbox.worker.ceilings import measure_ceilings
+
+        ceilings = measure_ceilings(command.device, command.num_threads or None, command.seconds)
+        write_aside(Path(command.ceilings), msgspec.json.encode(ceilings))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""The passes that find out why a case is as fast as it is, within the time that they are given.
+
+With the phases they take at most as long as the case's steps were measured, all repetitions together: a pass
+that does not fit into what is left is cut down, and left out where less than its least is left. How much is
+decided before a pass begins, from the measured step, so that all ranks take the same number of steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchbox.schema import WorkerTask
+from benchbox.stats import mean
+from benchbox.worker import batch_split, input_ablation, profile, turns
+from benchbox.worker.data import MicroBatches, num_buffered_steps
+from benchbox.worker.engine import Engine
+
+_SETUP_S = 0.05  # of the profiler, on a CPU; what its records cost afterwards comes on top, a little a step
+
+
+class Budget:
+    """Seconds that may still be spent."""
+
+    def __init__(self, task: WorkerTask, step_time_ns: Sequence[int], spent_s: float) -> None:
+        self.step_s = mean(step_time_ns) / 1e9
+        self._end_at = time.monotonic() + task.measure.repetitions * sum(step_time_ns) / 1e9 - spent_s
+
+    def left_s(self) -> float:
+        """Negative where too much was spent."""
+        return self._end_at - time.monotonic()
+
+    def rounds(self, wanted: int, round_s: float, fixed_s: float, share: float) -> int:
+        """How many rounds of ``round_s`` after ``fixed_s`` fit into ``share`` of what is left."""
+        return max(0, min(wanted, math.floor((share * self.left_s() - fixed_s) / max(round_s, 1e-9))))
+
+
+def collect_evidence(
+    engine: Engine,
+    batches: Iterator[MicroBatches],
+    task: WorkerTask,
+    step_time_ns: Sequence[int],
+    *,
+    spent_s: float,
+    agree: Callable[[int], int] = lambda value: value,
+) -> dict[str, Any]:
+    """``profile``, ``input_ablation`` and ``batch_split`` of a rank's result, as far as there was time.
+
+    ``spent_s`` is what phases took already. ``agree`` makes all ranks take rank 0's value.
+    """
+    settings, case = task.measure, task.case
+    budget = Budget(task, step_time_ns, spent_s)
+    found: dict[str, Any] = {}
+    batch = profile.on_device(engine, next(batches))
+
+    profile_s = profile.NUM_STEPS * budget.step_s + _SETUP_S
+    if settings.profile_step and agree(int(profile_s <= budget.left_s())):
+        trace = Path(task.trace_path) if task.trace_path is not None else None
+        found["profile"] = profile.profile_step(engine, batch, compiled=case.compile, trace_path=trace)
+
+    num_steps = agree(turns.steps_a_turn(budget.step_s))
+    if case.data != "device" and settings.num_input_rounds:
+        num_buffered = num_buffered_steps(case)
+        round_s = 2 * (num_buffered + 2 * num_steps) * budget.step_s
+        num_rounds = agree(budget.rounds(settings.num_input_rounds, round_s, 0.0, 0.6))
+        if num_rounds:
+            found["input_ablation"] = input_ablation.ablate_input(
+                engine, batches, batch, num_buffered=num_buffered, num_steps=num_steps, num_rounds=num_rounds
+            )
+
+    # A compiled model would be compiled anew for the other shape.
+    if case.per_device_batch_size > 1 and not case.compile and settings.num_split_rounds:
+        round_s = turns.STEPS_A_ROUND * num_steps * budget.step_s
+        num_rounds = agree(budget.rounds(settings.num_split_rounds, round_s, 2 * budget.step_s, 1.0))
+        if num_rounds:
+            found["batch_split"] = batch_split.split_batch(engine, batch, num_steps, num_rounds)
+    return found
