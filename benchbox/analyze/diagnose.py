@@ -32,7 +32,6 @@ _AVOIDABLE_HOLDS = 0.25
 _SURE = 0.5
 _AHEAD = 1.5
 """By this factor a cause is ahead of the next one, where the verdict is to be sure."""
-_DROWNED_UNLESS = 0.75
 _AVOIDABLE: frozenset[Bottleneck] = frozenset(("input", "host-memory", "communication"))
 _OUTSIDE: frozenset[Bottleneck] = frozenset(("input", "host-launch", "communication"))
 
@@ -135,7 +134,8 @@ def _weakened(found: Diagnosis, disturbed: Disturbance, leading: Cause | None) -
         return replace(found, evidence=evidence)
     again = f"measure again without the disturbance: {disturbed.names} while steps were measured"
     standing = found.bottleneck == "power-or-thermal"
-    if disturbed.drowns and not standing and (leading is None or leading.share < _DROWNED_UNLESS):
+    clear = leading is not None and leading.direct and leading.share >= _SURE
+    if disturbed.drowns and not standing and not clear:
         return Diagnosis(bottleneck="unknown", sureness="unsure", evidence=evidence, next_step=again)
     if disturbed.at_most == "unsure":
         return replace(found, sureness="unsure", evidence=evidence, next_step=again)

@@ -18,6 +18,10 @@ _LAUNCH_NS = 5_000
 microseconds on a host, the same to launch a kernel."""
 _EXPLAINED = 0.2
 """A class that reaches less than this of both ceilings is bound by neither."""
+_EXPLAINED_PRODUCT = 0.1
+"""Products of awkward shapes stay far below the best one and are still arithmetic."""
+
+_PRODUCTS: frozenset[OperatorClass] = frozenset(("matmul", "convolution"))
 
 
 class Rates(NamedTuple):
@@ -99,10 +103,10 @@ def _bound(
     reached: float | None,
 ) -> Bound:
     if reached is None:  # nothing to hold it against: by what such operators are known to do
-        if operator_class in ("matmul", "convolution"):
+        if operator_class in _PRODUCTS:
             return "compute"
         return "launch" if operator_class == "other" else "memory-bandwidth"
-    if reached < _EXPLAINED:
+    if reached < (_EXPLAINED_PRODUCT if operator_class in _PRODUCTS else _EXPLAINED):
         small = max(arithmetic_ns, moving_ns) < _LAUNCH_NS * max(1, num_calls)
         return "launch" if small else "neither"
     return "compute" if arithmetic_ns >= moving_ns else "memory-bandwidth"

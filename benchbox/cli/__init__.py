@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 import benchbox
+from benchbox.cli.diagnose import diagnose
 from benchbox.cli.hardware import hw_app
 from benchbox.cli.report import report, schema
 from benchbox.cli.run import run
@@ -22,6 +23,7 @@ from benchbox.errors import BenchboxError
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(run)
 app.command()(report)
+app.command()(diagnose)
 app.command()(schema)
 app.add_typer(hw_app, name="hw")
 

@@ -28,6 +28,9 @@ def run(
     list_only: Annotated[bool, typer.Option("--list", help="Show the cases and run none.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with what --out holds.")] = False,
     force: Annotated[bool, typer.Option(help="Replace what --out holds.")] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Keep each case's profiled step for Perfetto, in OUT/traces.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
 ) -> None:
     """Run a suite on this machine and write report.json and report.md."""
@@ -49,7 +52,15 @@ def run(
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     folder = out if out is not None else Path("bench-out", f"{loaded.name}-{stamp}")
     code = _run_suite(
-        loaded, path, folder, device=device, resume=resume, force=force, quiet=quiet, console=console
+        loaded,
+        path,
+        folder,
+        device=device,
+        resume=resume,
+        force=force,
+        trace=trace,
+        quiet=quiet,
+        console=console,
     )
     raise typer.Exit(code)
 
@@ -62,6 +73,7 @@ def _run_suite(
     device: str,
     resume: bool,
     force: bool,
+    trace: bool,
     quiet: bool,
     console: Console,
 ) -> int:
@@ -72,7 +84,9 @@ def _run_suite(
     from benchbox.report.markdown import render_markdown
     from benchbox.report.terminal import terminal_view
 
-    with SuiteRun(suite, path.parent, folder, device=device, resume=resume, force=force) as suite_run:
+    with SuiteRun(
+        suite, path.parent, folder, device=device, resume=resume, force=force, trace=trace
+    ) as suite_run:
         if suite_run.is_complete() and (folder / REPORT_NAME).is_file():
             interrupted, done = False, "nothing was left to measure"
             report = read_report(folder / REPORT_NAME)

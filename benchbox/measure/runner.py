@@ -20,7 +20,13 @@ from benchbox.measure.environment import (
     name_slice,
     visible_device,
 )
-from benchbox.measure.folder import JOURNAL_NAME, make_work_dir, refuse_to_overwrite, remove_reports
+from benchbox.measure.folder import (
+    JOURNAL_NAME,
+    TRACES_NAME,
+    make_work_dir,
+    refuse_to_overwrite,
+    remove_reports,
+)
 from benchbox.measure.host_facts import host_facts
 from benchbox.measure.journal import (
     Finished,
@@ -74,7 +80,15 @@ class SuiteRun:
     """
 
     def __init__(
-        self, suite: Suite, suite_dir: Path, out_dir: Path, *, device: str, resume: bool, force: bool
+        self,
+        suite: Suite,
+        suite_dir: Path,
+        out_dir: Path,
+        *,
+        device: str,
+        resume: bool,
+        force: bool,
+        trace: bool = False,
     ) -> None:
         self.suite = suite
         self.out_dir = out_dir.absolute()
@@ -85,6 +99,7 @@ class SuiteRun:
         self._device_choice = device
         self._resume = resume
         self._force = force
+        self._trace = trace
         self._settled = Settled(suite)
         self._journal: Journal | None = None
         self._closing = contextlib.ExitStack()
@@ -204,6 +219,9 @@ class SuiteRun:
             attempt_dir=str(self._work_dir / f"{case.case_id}-{repetition}-{len(self.attempts)}"),
             import_dirs=(str(self._suite_dir), str(Path.cwd())),
             data_root=str(self._suite_dir),
+            trace_path=str(self.out_dir / TRACES_NAME / f"{case.case_id}.json.gz")
+            if self._trace and extra_passes
+            else None,
         )
 
     def _sampler(self) -> Sampler | None:

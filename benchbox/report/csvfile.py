@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from benchbox.report import diagnosis
 from benchbox.report.facts import loss_check, phase_times, stop_reasons, warmup_ends
 from benchbox.report.text import clean
 from benchbox.schema import Case, CaseResult, CaseSummary, Interval, PhaseTimes, Report
@@ -31,13 +32,21 @@ def _columns() -> list[str]:
         for column in ((f"{name}_low", f"{name}_high") if name.endswith("_interval") else (name,))
     ]
     closing = ("warmup_end", "stop_reason", "agrees_with_fp32", "suite", "device", "created_at")
-    return [*Case.__struct_fields__, "outcome", "reason", *summary, *_PHASES, *closing]
+    return [
+        *Case.__struct_fields__,
+        "outcome",
+        "reason",
+        *diagnosis.CSV_COLUMNS,
+        *summary,
+        *_PHASES,
+        *closing,
+    ]
 
 
 def _row(result: CaseResult, report: Report) -> dict[str, object]:
     phases, check = phase_times(result), loss_check(result)
     row: dict[str, object] = {name: getattr(result.case, name) for name in Case.__struct_fields__}
-    row |= {"outcome": result.outcome, "reason": result.reason}
+    row |= {"outcome": result.outcome, "reason": result.reason} | diagnosis.csv_fields(result)
     for name in CaseSummary.__struct_fields__ if result.summary else ():
         value = getattr(result.summary, name)
         if isinstance(value, Interval):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchbox.report import figures, sentences
+from benchbox.report import diagnosis, figures, sentences
 from benchbox.report.environment_rows import environment_rows
 from benchbox.report.facts import (
     first_and_last_loss,
@@ -30,8 +30,10 @@ def render_markdown(report: Report) -> str:
         _opening(report),
         _hints(report, labels),
         _results(report, labels),
+        diagnosis.markdown_section(report, labels),
         _failures(report, labels),
         _phases(report, labels),
+        diagnosis.roofline_section(report, labels),
         _arithmetic(report, labels),
         _losses(report, labels),
         _procedure(report, labels),

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.report import figures, sentences
+from benchbox.report import diagnosis, figures, sentences
 from benchbox.report.facts import outcome_word
 from benchbox.report.figures import Figure
 from benchbox.report.hints import report_hints
@@ -45,6 +45,7 @@ def terminal_view(report: Report, width: int) -> RenderableType:
     blocks: list[list[RenderableType]] = [
         [Text(sentences.heading(report), style="bold")],
         [_table(report, groups, labels, width), *(Text(note, style="dim") for note in notes if note)],
+        [Text.assemble(("verdict  ", "magenta"), line) for line in diagnosis.verdict_lines(report, labels)],
         [_failure(case, labels[case.case.case_id]) for case in sentences.failed_cases(report)],
         [
             Text.assemble(("hint  ", "cyan"), hint)

@@ -27,7 +27,7 @@ from benchbox.schema._base import (
     WarmupEnd,
 )
 from benchbox.schema.case import Case, MeasureSettings, Suite
-from benchbox.schema.diagnosis import Diagnosis, Evidence, Suggestion
+from benchbox.schema.diagnosis import Diagnosis, Evidence, Suggestion, Trial
 from benchbox.schema.environment import DeviceFacts, Environment, HostFacts, TorchFacts
 from benchbox.schema.estimate import MemoryEstimate
 from benchbox.schema.evidence import (
@@ -127,6 +127,7 @@ __all__ = [
     "Sureness",
     "TelemetryCost",
     "TorchFacts",
+    "Trial",
     "WarmupEnd",
     "Window",
     "WorkerMemory",

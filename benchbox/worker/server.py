@@ -6,8 +6,9 @@ round of repetitions: attempts of one case never share a server, and so not its 
 
 Lines of JSON on standard input: ``{"task": PATH}`` forks a worker for a task file, ``{"facts": PATH}`` one
 that writes :class:`TorchFacts`, ``{"ceilings": PATH}`` one that writes :class:`Ceilings`. Lines on standard
-output: ``{"started": PID}``, then ``{"ended": PID, "status": N}`` with N negative for a signal. When standard input closes, the worker's process group is killed
-and the server ends, so nothing outlives a killed controller.
+output: ``{"started": PID}``, then ``{"ended": PID, "status": N}`` with N negative for a signal. When standard
+input closes, the worker's process group is killed and the server ends, so nothing outlives a killed
+controller.
 """
 
 from __future__ import annotations
