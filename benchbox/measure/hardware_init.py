@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from benchbox.errors import BenchboxError, WouldOverwriteError
-from benchbox.measure.environment import find_device
+from benchbox.measure.devices import find_devices
 from benchbox.measure.launch import WorkerServer, inherited_variables, tuned_allocator
 from benchbox.measure.nvml import Nvml
 from benchbox.measure.torch_facts import ask_torch
@@ -38,7 +38,7 @@ def device_to_probe(choice: str) -> DeviceFacts | None:
     try:
         with WorkerServer({}) as server:
             answer = ask_torch(server, cudnn_benchmark=False)
-        return find_device(choice, answer, nvml)
+        return next(iter(find_devices(choice, answer, nvml)), None)
     finally:
         nvml.close()
 

@@ -17,7 +17,7 @@ from types import TracebackType
 import msgspec
 
 from benchbox.errors import WorkerStartError
-from benchbox.schema import MeasureSettings
+from benchbox.schema import MeasureSettings, WorkerTask
 
 START_TIMEOUT_S = 300.0  # importing torch from a cold network disk can take minutes
 
@@ -105,7 +105,7 @@ class WorkerServer:
     ) -> None:
         self.close()
 
-    def start(self, **command: str | bool | float) -> int:
+    def start(self, **command: str | bool | float | Mapping[str, str]) -> int:
         """Fork a worker for ``command`` (see the server's ``Command``); its process id, which is also the
         id of its process group."""
         try:
@@ -179,6 +179,22 @@ class WorkerServer:
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "nothing was printed"
+
+
+def start_attempt(server: WorkerServer, task: WorkerTask, rank_variables: Mapping[str, str]) -> int:
+    """Write ``case.json`` and start what runs it: a worker that trains alone, or torchrun with the ranks.
+
+    ``rank_variables`` are the environment of the ranks. Returns the process id of the worker or of torchrun's
+    agent, which descends from the server; the ranks descend from the agent.
+    """
+    folder = Path(task.attempt_dir)
+    folder.mkdir(parents=True)
+    path = folder / "case.json"
+    path.write_bytes(msgspec.json.encode(task))
+    told = {"task": str(path), "stderr": str(folder / "stderr.txt")}
+    if task.case.strategy == "single":
+        return server.start(**told)
+    return server.start(**told, num_ranks=task.case.world_size, variables=rank_variables)
 
 
 def stderr_tail(path: Path, max_chars: int = 4000) -> str | None:

@@ -11,15 +11,11 @@ from types import TracebackType
 import msgspec
 
 from benchbox.errors import BadInputError
-from benchbox.measure.attempt import Tick, watch_attempt
+from benchbox.measure.attempt import Tick, unsupported, watch_attempt
 from benchbox.measure.ceilings import ask_ceilings, probe_seconds
 from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case
-from benchbox.measure.environment import (
-    describe_environment,
-    find_device,
-    name_slice,
-    visible_device,
-)
+from benchbox.measure.devices import find_devices, name_slice
+from benchbox.measure.environment import describe_environment
 from benchbox.measure.folder import (
     JOURNAL_NAME,
     TRACES_NAME,
@@ -27,7 +23,6 @@ from benchbox.measure.folder import (
     refuse_to_overwrite,
     remove_reports,
 )
-from benchbox.measure.host_facts import host_facts
 from benchbox.measure.journal import (
     Finished,
     Journal,
@@ -38,9 +33,11 @@ from benchbox.measure.journal import (
 from benchbox.measure.launch import WorkerServer, worker_variables
 from benchbox.measure.nvml import Nvml
 from benchbox.measure.order import Settled, rounds
+from benchbox.measure.placement import Placement, default_num_threads
 from benchbox.measure.sampler import Sampler
 from benchbox.measure.torch_facts import ask_torch
 from benchbox.plan.hardware import load_profiles, match_profile
+from benchbox.plan.supported import why_unsupported
 from benchbox.schema import (
     SCHEMA_VERSION,
     AttemptResult,
@@ -101,6 +98,7 @@ class SuiteRun:
         self._force = force
         self._trace = trace
         self._settled = Settled(suite)
+        self._server: WorkerServer | None = None
         self._journal: Journal | None = None
         self._closing = contextlib.ExitStack()
 
@@ -111,21 +109,8 @@ class SuiteRun:
             finished = self._read_finished()
             self._nvml = Nvml()
             closing.callback(self._nvml.close)
-            variables = worker_variables(self.suite.measure, _default_num_threads(), None)
-            self._server: WorkerServer | None = WorkerServer(variables)
             closing.callback(self._close_server)
-            answer = ask_torch(self._server, cudnn_benchmark=self.suite.measure.cudnn_benchmark)
-            answer = answer._replace(facts=name_slice(answer.facts, self._nvml))
-            facts, chosen = answer.facts, find_device(self._device_choice, answer, self._nvml)
-            self._device = "cpu" if chosen is None else "cuda:0"
-            self._uuids = () if chosen is None or chosen.uuid is None else (chosen.uuid,)
-            visible = visible_device(chosen, facts)
-            self._variables = worker_variables(self.suite.measure, _default_num_threads(), visible)
-            if self._variables != variables:
-                self._close_server()
-            self.environment = describe_environment(
-                facts, chosen, self._nvml, self.suite.measure, self._variables
-            )
+            self._start_server()
             self._open_folder(finished)
             closing.callback(shutil.rmtree, self._work_dir, ignore_errors=True)
             closing.callback(self._close_server)  # first of all, so that no worker writes there any more
@@ -149,10 +134,7 @@ class SuiteRun:
                 if (case.case_id, repetition) in self._settled:
                     continue
                 yield Started(case, repetition, len(self._settled), num_total)
-                task = self._task(case, self.suite.measure, repetition, extra_passes=repetition == 0)
-                with contextlib.closing(
-                    watch_attempt(self._running_server(), task, self._sampler())
-                ) as watched:
+                with contextlib.closing(self._attempt(case, repetition)) as watched:
                     for event in watched:
                         if isinstance(event, AttemptResult):
                             self._append(JournalLine(attempt=event))
@@ -169,7 +151,7 @@ class SuiteRun:
         """Set ``ceilings``, where that can be done and the probes go well."""
         if not self.can_measure_ceilings():
             return
-        self.ceilings = ask_ceilings(self._running_server(), self.suite, self._device)
+        self.ceilings = ask_ceilings(self._running_server(), self.suite, self._placement.device())
         if self.ceilings is not None:
             self._append(JournalLine(ceilings=self.ceilings))
 
@@ -177,18 +159,22 @@ class SuiteRun:
         """False where it is known already, telemetry is off or no case went well."""
         return (
             self.telemetry_cost is None
-            and self._sampler() is not None
+            and self.suite.measure.telemetry_hz > 0
             and fastest_case(self.suite, self.attempts) is not None
         )
 
     def measure_cost_of_watching(self) -> None:
         """Set ``telemetry_cost``, where that can be done and the attempt for it goes well."""
-        sampler, fastest = self._sampler(), fastest_case(self.suite, self.attempts)
-        if self.telemetry_cost is not None or sampler is None or fastest is None:
+        fastest = fastest_case(self.suite, self.attempts)
+        if self.telemetry_cost is not None or fastest is None:
             return
         case, step_s = fastest
+        sampler = self._sampler(case)
+        if sampler is None:
+            return
         task = self._task(case, cost_settings(self.suite.measure), 0, extra_passes=False)
-        self.telemetry_cost = cost_of_watching(self._running_server(), task, sampler, step_s)
+        variables = self._placement.rank_variables(case, self.suite.measure)
+        self.telemetry_cost = cost_of_watching(self._running_server(), task, sampler, step_s, variables)
         if self.telemetry_cost is not None:
             self._append(JournalLine(telemetry_cost=self.telemetry_cost))
 
@@ -198,6 +184,8 @@ class SuiteRun:
             host = self.environment.host
             return match_profile(host.cpu_model, None, load_profiles(), host.num_usable_processors)
         device = self.environment.devices[0]
+        if any(other.name != device.name for other in self.environment.devices):
+            return None
         return match_profile(
             device.name, device.memory_total_bytes, load_profiles(), device.num_multiprocessors
         )
@@ -213,7 +201,7 @@ class SuiteRun:
             case=case,
             measure=settings,
             attempt=repetition,
-            device=self._device,
+            device=self._placement.device(),
             extra_passes=extra_passes,
             run_dir=str(self._work_dir),
             attempt_dir=str(self._work_dir / f"{case.case_id}-{repetition}-{len(self.attempts)}"),
@@ -224,9 +212,38 @@ class SuiteRun:
             else None,
         )
 
-    def _sampler(self) -> Sampler | None:
+    def _attempt(self, case: Case, repetition: int) -> Generator[Tick | AttemptResult, None, None]:
+        reason = why_unsupported(case, self._machine)
+        if reason is not None:
+            yield unsupported(case, repetition, reason)
+            return
+        task = self._task(case, self.suite.measure, repetition, extra_passes=repetition == 0)
+        variables = self._placement.rank_variables(case, self.suite.measure)
+        yield from watch_attempt(self._running_server(), task, self._sampler(case), variables)
+
+    def _sampler(self, case: Case) -> Sampler | None:
         hz = self.suite.measure.telemetry_hz
-        return Sampler(hz, self._uuids, self._nvml) if hz > 0 else None
+        return Sampler(hz, self._placement.uuids(case), self._nvml) if hz > 0 else None
+
+    def _start_server(self) -> None:
+        """Start the first server, learn from it what this machine is, and where cases will train."""
+        settings, num_threads = self.suite.measure, default_num_threads()
+        variables = worker_variables(settings, num_threads, None)
+        self._server = WorkerServer(variables)
+        answer = ask_torch(self._server, cudnn_benchmark=settings.cudnn_benchmark)
+        answer = answer._replace(facts=name_slice(answer.facts, self._nvml))
+        chosen = find_devices(self._device_choice, answer, self._nvml)
+        self._placement = Placement(chosen, answer.facts, num_threads)
+        self._machine = self._placement.machine()
+        self._variables = worker_variables(settings, num_threads, self._placement.worker_visible())
+        if self._variables != variables:
+            self._close_server()
+        used = max(case.world_size for case in self.suite.cases)
+        alone = all(case.strategy == "single" for case in self.suite.cases)
+        group = {} if alone else self._placement.group_variables()
+        self.environment = describe_environment(
+            answer.facts, chosen[:used], self._nvml, settings, group | self._variables
+        )
 
     def _running_server(self) -> WorkerServer:
         if self._server is not None and self._server.has_ended():
@@ -284,9 +301,3 @@ def _opened(path: Path) -> Journal:
         return Journal(path)
     except OSError as error:
         raise BadInputError(f"--out: {path.parent}: {error.strerror or error}") from None
-
-
-def _default_num_threads() -> int:
-    """One arithmetic thread for each physical core that this process may use."""
-    host = host_facts()
-    return min(host.num_physical_cores or host.num_usable_processors, host.num_usable_processors)

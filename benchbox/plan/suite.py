@@ -36,6 +36,7 @@ _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 _OF_MODEL = ("sizes", "input_shape", "num_classes", "learning_rate")
+_PAIR = ("strategy", "world_size")
 _OF_DATA = ("data_dir", "num_generated_images", "num_loader_workers")
 
 
@@ -71,6 +72,10 @@ def load_suite(path: Path) -> Suite:
     for number, extra in enumerate(file.include):
         where = f"include[{number}]"
         workload, axes = _apply(file.workload, file.axes, extra)
+        if not _is_pair(axes["strategy"], axes["world_size"]):
+            raise bad_input(
+                path, f"`{where}.world_size`: {axes['world_size']} devices need a strategy other than single"
+            )
         cases.append(_case(workload, axes, path, where))
     if not cases:
         raise bad_input(path, "`exclude`: leaves no case to run")
@@ -90,14 +95,39 @@ def _cross(axes: Axes, num_included: int, path: Path) -> list[dict[str, Any]]:
     for name, values in columns.items():
         if not values:
             raise bad_input(path, f"`axes.{name}`: an empty list leaves no case; leave the key out instead")
-    num_cases = math.prod(len(values) for values in columns.values()) + num_included
+    num_cases = _num_crossed(axes) + num_included
     if num_cases > MAX_CASES:
         raise bad_input(path, f"`axes`: {num_cases} cases; at most {MAX_CASES} are allowed")
     for name, values in columns.items():
         for place, value in enumerate(values):
             if values.index(value) != place:
                 raise bad_input(path, f"`axes.{name}[{place}]`: {_as_toml(value)} stands there twice")
-    return [dict(zip(columns, values, strict=True)) for values in itertools.product(*columns.values())]
+    _check_pairs(axes, path)
+    crossed = (dict(zip(columns, values, strict=True)) for values in itertools.product(*columns.values()))
+    return [case for case in crossed if _is_pair(case["strategy"], case["world_size"])]
+
+
+def _is_pair(strategy: str, world_size: int) -> bool:
+    """``single`` trains on one device; with more it is left out of the cross."""
+    return strategy != "single" or world_size == 1
+
+
+def _num_crossed(axes: Axes) -> int:
+    others = [values for name, values in msgspec.structs.asdict(axes).items() if name not in _PAIR]
+    num_pairs = sum(itertools.starmap(_is_pair, itertools.product(axes.strategy, axes.world_size)))
+    return num_pairs * math.prod(map(len, others))
+
+
+def _check_pairs(axes: Axes, path: Path) -> None:
+    """Refuse a value that the cross would leave out altogether: it was meant for something."""
+    for place, world_size in enumerate(axes.world_size):
+        if not any(_is_pair(strategy, world_size) for strategy in axes.strategy):
+            raise bad_input(
+                path, f"`axes.world_size[{place}]`: {world_size} devices need a strategy other than single"
+            )
+    if "single" in axes.strategy and 1 not in axes.world_size:
+        place = axes.strategy.index("single")
+        raise bad_input(path, f"`axes.strategy[{place}]`: single needs world_size 1, which is not listed")
 
 
 def _as_toml(value: Any) -> str:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 import benchbox
 from benchbox.analyze.diagnose import diagnose_case
+from benchbox.analyze.scaling import scaling_of
 from benchbox.analyze.summary import case_outcome, summarize_case
 from benchbox.report.hints import case_hints
 from benchbox.schema import (
@@ -42,7 +43,17 @@ def build_report(
     ISO 8601 with a zone.
     """
     ordered = sorted(attempts, key=lambda attempt: attempt.attempt)
-    return Report(
+    cases = [
+        _case_result(
+            case,
+            tuple(attempt for attempt in ordered if attempt.case_id == case.case_id),
+            profile,
+            suite.measure.repetitions,
+            complete=complete,
+        )
+        for case in suite.cases
+    ]
+    report = Report(
         schema_version=SCHEMA_VERSION,
         benchbox_version=benchbox.__version__,
         created_at=created_at,
@@ -51,29 +62,19 @@ def build_report(
         environment=environment,
         hardware_profile=profile,
         cases=tuple(
-            _case_result(
-                case,
-                tuple(attempt for attempt in ordered if attempt.case_id == case.case_id),
-                profile,
-                environment,
-                ceilings,
-                suite.measure.repetitions,
-                complete=complete,
-            )
-            for case in suite.cases
+            replace(result, scaling=scaling) for result, scaling in zip(cases, scaling_of(cases), strict=True)
         ),
         telemetry_cost=telemetry_cost,
         controller_peak_rss_bytes=controller_peak_rss_bytes,
         ceilings=ceilings,
     )
+    return rediagnosed(report)
 
 
 def _case_result(
     case: Case,
     attempts: tuple[AttemptResult, ...],
     profile: HardwareProfile | None,
-    environment: Environment,
-    ceilings: Ceilings | None,
     repetitions: int,
     *,
     complete: bool,
@@ -85,8 +86,7 @@ def _case_result(
     # A case that failed once has no figure to be compared by; what its other attempts measured stays in them.
     summary = summarize_case(case, attempts, profile) if outcome in ("ok", None) else None
     result = CaseResult(case=case, outcome=outcome, reason=reason, attempts=attempts, summary=summary)
-    diagnosis = diagnose_case(result, environment, ceilings, profile)
-    return replace(result, hints=case_hints(result), diagnosis=diagnosis)
+    return replace(result, hints=case_hints(result))
 
 
 def rediagnosed(report: Report) -> Report:

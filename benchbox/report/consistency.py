@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchbox.analyze.summary import case_outcome
+from benchbox.report.rank_consistency import rank_problems
 from benchbox.schema import (
     AttemptResult,
     CaseResult,
@@ -33,6 +34,7 @@ def _all_problems(report: Report) -> Iterator[str]:
         if result.case != case:
             yield f"`cases[{place}].case`: differs from suite.cases[{place}]"
         yield from _case_problems(result, f"cases[{place}]")
+    yield from rank_problems(report)
 
 
 def _case_problems(result: CaseResult, key: str) -> Iterator[str]:

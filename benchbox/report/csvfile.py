@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from benchbox.report import diagnosis
 from benchbox.report.facts import loss_check, phase_times, stop_reasons, warmup_ends
 from benchbox.report.text import clean
-from benchbox.schema import Case, CaseResult, CaseSummary, Interval, PhaseTimes, Report
+from benchbox.schema import Case, CaseResult, CaseSummary, Interval, PhaseTimes, Report, Scaling
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _PHASES = tuple(name for name in PhaseTimes.__struct_fields__ if name.endswith("_ns"))
@@ -26,9 +26,9 @@ def render_csv(reports: Sequence[Report]) -> str:
 
 
 def _columns() -> list[str]:
-    summary = [
+    figures = [
         column
-        for name in CaseSummary.__struct_fields__
+        for name in (*CaseSummary.__struct_fields__, *Scaling.__struct_fields__)
         for column in ((f"{name}_low", f"{name}_high") if name.endswith("_interval") else (name,))
     ]
     closing = ("warmup_end", "stop_reason", "agrees_with_fp32", "suite", "device", "created_at")
@@ -37,7 +37,7 @@ def _columns() -> list[str]:
         "outcome",
         "reason",
         *diagnosis.CSV_COLUMNS,
-        *summary,
+        *figures,
         *_PHASES,
         *closing,
     ]
@@ -47,12 +47,9 @@ def _row(result: CaseResult, report: Report) -> dict[str, object]:
     phases, check = phase_times(result), loss_check(result)
     row: dict[str, object] = {name: getattr(result.case, name) for name in Case.__struct_fields__}
     row |= {"outcome": result.outcome, "reason": result.reason} | diagnosis.csv_fields(result)
-    for name in CaseSummary.__struct_fields__ if result.summary else ():
-        value = getattr(result.summary, name)
-        if isinstance(value, Interval):
-            row |= {f"{name}_low": value.low, f"{name}_high": value.high}
-        elif not name.endswith("_interval"):
-            row[name] = value
+    row |= _figures(result.summary) | _figures(result.scaling)
+    if result.summary:
+        row["straggler_ranks"] = ";".join(map(str, result.summary.straggler_ranks))
     row |= {name: getattr(phases, name) for name in _PHASES if phases}
     row |= {
         "warmup_end": ";".join(warmup_ends(result.attempts)),
@@ -63,6 +60,17 @@ def _row(result: CaseResult, report: Report) -> dict[str, object]:
         "created_at": report.created_at,
     }
     return row
+
+
+def _figures(record: CaseSummary | Scaling | None) -> dict[str, object]:
+    cells: dict[str, object] = {}
+    for name in record.__struct_fields__ if record else ():
+        value = getattr(record, name)
+        if isinstance(value, Interval):
+            cells |= {f"{name}_low": value.low, f"{name}_high": value.high}
+        elif not name.endswith("_interval"):
+            cells[name] = value
+    return cells
 
 
 def _cell(value: object) -> str:

@@ -86,7 +86,7 @@ def markdown_section(report: Report, labels: Mapping[str, str]) -> list[str]:
 
 
 def roofline_section(report: Report, labels: Mapping[str, str]) -> list[str]:
-    """Each operator class of each profiled step: its share, its place on the roofline, and what it reached."""
+    """Each operator class of each profiled step: its share, its place on the roofline, what it reached."""
     rows: list[list[str | None]] = []
     for result in report.cases:
         for place, time_ns, num_calls in class_places(report, result):
@@ -119,8 +119,8 @@ def roofline_section(report: Report, labels: Mapping[str, str]) -> list[str]:
     return [
         "## Where a step's time goes",
         "",
-        "One step under the profiler, in a pass of its own: shares are what to read. Bytes are the least that",
-        "each operator must move; more than 100 % of a bandwidth is a cache at work.",
+        "One step under the profiler, in a pass of its own: shares are what to read. Bytes are the least",
+        "that each operator must move; more than 100 % of a bandwidth is a cache at work.",
         "",
         *pipe_table(titles, rows, num_text_columns=2),
     ]

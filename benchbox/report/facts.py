@@ -8,13 +8,14 @@ from typing import Literal, TypeVar
 from benchbox.schema import (
     AttemptResult,
     CaseResult,
+    Communication,
     Environment,
     Flops,
     LossCheck,
     PhaseTimes,
     RankResult,
 )
-from benchbox.stats import median
+from benchbox.stats import mean, median
 
 T = TypeVar("T")
 
@@ -61,6 +62,27 @@ def major_page_faults(attempts: Sequence[AttemptResult]) -> int | None:
     """Within the windows of all ranks together: pages that had to come from a disk."""
     known = [rank.host_usage.major_page_faults for rank in _ranks(attempts) if rank.host_usage]
     return sum(known) if known else None
+
+
+def rank_results(result: CaseResult) -> dict[int, list[RankResult]]:
+    """What each rank measured in the attempts that are ``ok``, by rank."""
+    by_rank: dict[int, list[RankResult]] = {}
+    for rank in _ranks([attempt for attempt in result.attempts if attempt.outcome == "ok"]):
+        by_rank.setdefault(rank.rank, []).append(rank)
+    return dict(sorted(by_rank.items()))
+
+
+def mean_step_ns(ranks: Sequence[RankResult]) -> float:
+    """Over all measured steps; 0 where there are none."""
+    times = [time_ns for rank in ranks for time_ns in rank.step_time_ns]
+    return mean(times) if times else 0.0
+
+
+def communication(result: CaseResult) -> Communication | None:
+    """Of the slowest rank, in the first attempt in which it was measured."""
+    slowest = result.summary.slowest_rank if result.summary else None
+    known = [rank.communication for rank in _ranks(result.attempts) if rank.rank == slowest]
+    return next((found for found in known if found), None)
 
 
 def warmup_ends(attempts: Sequence[AttemptResult]) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
-from benchbox.report.text import duration, energy, memory, percent, plus_minus, significant
-from benchbox.schema import CaseSummary, Report
+from benchbox.report.text import duration, energy, memory, percent, plus_minus, share, significant
+from benchbox.schema import CaseResult, CaseSummary, Report
 
 
 class Figure(NamedTuple):
@@ -14,7 +14,7 @@ class Figure(NamedTuple):
 
     title: str
     name: str
-    text: Callable[[CaseSummary], str | None]
+    text: Callable[[CaseResult], str | None]
 
 
 Group = tuple[Figure, ...]
@@ -23,14 +23,13 @@ Group = tuple[Figure, ...]
 
 def known_groups(report: Report) -> tuple[list[Group], list[str]]:
     """The groups with the figures that at least one case knows, and the names of those that none does."""
-    summaries = [case.summary for case in report.cases if case.summary]
     groups, unknown = [], []
-    for group in _groups(report.environment.device):
-        known = tuple(f for f in group if any(f.text(summary) is not None for summary in summaries))
+    for group in _groups(report):
+        known = tuple(f for f in group if any(f.text(result) is not None for result in report.cases))
         unknown += [figure.name for figure in group if figure not in known]
         if known:
             groups.append(known)
-    return groups, unknown if summaries else []
+    return groups, unknown if any(result.summary for result in report.cases) else []
 
 
 def rests_on_steps(report: Report) -> bool:
@@ -39,42 +38,24 @@ def rests_on_steps(report: Report) -> bool:
 
 
 STAR = "* over the steps of a single attempt: variation from run to run is not in it"
+RANKS = (
+    "comm. is the part of a step by which collectives make it longer; eff. is the rate of a device against "
+    "one device alone, with the same batch for each device (weak) or the same global batch (strong)"
+)
+RANKS_OF_A_CPU = (
+    "ranks on a CPU share its processors: their efficiency says what sharing costs, not how devices scale"
+)
 
 
-def _groups(device: str) -> Sequence[Group]:
-    host_memory = (Figure("peak RSS", "host memory", lambda s: _or_none(memory, s.peak_host_rss_bytes)),)
-    device_memory = (
-        Figure("peak alloc", "allocated memory", lambda s: _or_none(memory, s.peak_memory_allocated_bytes)),
-        Figure("reserved", "reserved memory", lambda s: _or_none(memory, s.peak_memory_reserved_bytes)),
-        Figure(
-            "on device", "memory used on the device", lambda s: _or_none(memory, s.device_memory_used_bytes)
-        ),
-    )
-    return (
-        (
-            Figure("samples/s", "samples/s", lambda s: significant(s.samples_per_second, 4)),
-            Figure("95 %", "its 95 % interval", _interval),
-        ),
-        (
-            Figure("step p50", "median step time", lambda s: duration(s.step_time_p50_ns)),
-            Figure("step p95", "95th percentile of step time", lambda s: duration(s.step_time_p95_ns)),
-        ),
-        host_memory if device == "cpu" else device_memory,
-        (
-            Figure("GPU util", "GPU utilization", lambda s: _or_none(percent, s.utilization_gpu_pct)),
-            Figure("power", "power", lambda s: None if s.power_w is None else f"{significant(s.power_w)} W"),
-            Figure("J/sample", "energy per sample", lambda s: _or_none(energy, s.joules_per_sample)),
-        ),
-        (
-            Figure("MFU", "MFU", lambda s: None if s.mfu is None else percent(100 * s.mfu)),
-            Figure("of TFLOP/s", "the peak that MFU is against", _peak),
-            Figure(
-                "of reached",
-                "share of the rate reached here",
-                lambda s: None if s.ceiling_fraction is None else percent(100 * s.ceiling_fraction),
-            ),
-        ),
-    )
+def _groups(report: Report) -> list[Group]:
+    groups = [_THROUGHPUT, _STEP, _HOST_MEMORY if report.environment.device == "cpu" else _DEVICE_MEMORY]
+    if any(result.case.world_size > 1 for result in report.cases):
+        groups.append(_RANKS)
+    return [*groups, _POWER, _ARITHMETIC]
+
+
+def _of_summary(title: str, name: str, text: Callable[[CaseSummary], str | None]) -> Figure:
+    return Figure(title, name, lambda result: text(result.summary) if result.summary else None)
 
 
 def _interval(summary: CaseSummary) -> str | None:
@@ -92,3 +73,44 @@ def _peak(summary: CaseSummary) -> str | None:
 
 def _or_none(show: Callable[[float], str], value: float | None) -> str | None:
     return None if value is None else show(value)
+
+
+_THROUGHPUT = (
+    _of_summary("samples/s", "samples/s", lambda s: significant(s.samples_per_second, 4)),
+    _of_summary("95 %", "its 95 % interval", _interval),
+)
+_STEP = (
+    _of_summary("step p50", "median step time", lambda s: duration(s.step_time_p50_ns)),
+    _of_summary("step p95", "95th percentile of step time", lambda s: duration(s.step_time_p95_ns)),
+)
+_HOST_MEMORY = (_of_summary("peak RSS", "host memory", lambda s: _or_none(memory, s.peak_host_rss_bytes)),)
+_DEVICE_MEMORY = (
+    _of_summary("peak alloc", "allocated memory", lambda s: _or_none(memory, s.peak_memory_allocated_bytes)),
+    _of_summary("reserved", "reserved memory", lambda s: _or_none(memory, s.peak_memory_reserved_bytes)),
+    _of_summary(
+        "on device", "memory used on the device", lambda s: _or_none(memory, s.device_memory_used_bytes)
+    ),
+)
+_RANKS = (
+    _of_summary("comm.", "communication share", lambda s: share(s.communication_share)),
+    Figure(
+        "weak eff.",
+        "weak scaling efficiency",
+        lambda result: share(result.scaling.weak_efficiency) if result.scaling else None,
+    ),
+    Figure(
+        "strong eff.",
+        "strong scaling efficiency",
+        lambda result: share(result.scaling.strong_efficiency) if result.scaling else None,
+    ),
+)
+_POWER = (
+    _of_summary("GPU util", "GPU utilization", lambda s: _or_none(percent, s.utilization_gpu_pct)),
+    _of_summary("power", "power", lambda s: None if s.power_w is None else f"{significant(s.power_w)} W"),
+    _of_summary("J/sample", "energy per sample", lambda s: _or_none(energy, s.joules_per_sample)),
+)
+_ARITHMETIC = (
+    _of_summary("MFU", "MFU", lambda s: share(s.mfu)),
+    _of_summary("of TFLOP/s", "the peak that MFU is against", _peak),
+    _of_summary("of reached", "share of the rate reached here", lambda s: share(s.ceiling_fraction)),
+)

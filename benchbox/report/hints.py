@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchbox.report.facts import device_name, loss_check
-from benchbox.report.text import clean, percent
+from benchbox.analyze.ranks import own_work_ns
+from benchbox.report.facts import device_name, loss_check, mean_step_ns, rank_results
+from benchbox.report.text import clean, duration, percent
 from benchbox.schema import (
     SLOWING_REASONS_MASK,
     THROTTLE_REASONS,
     AttemptResult,
     CaseResult,
+    RankResult,
     Report,
 )
 
@@ -20,6 +22,7 @@ MAX_UNDISTURBED_PCT = 5.0  # of all processors; the sampler and housekeeping sta
 def case_hints(result: CaseResult) -> tuple[str, ...]:
     """What may explain or weaken the figures of one case."""
     hints = [
+        *_straggler_hints(result),
         _warmup_hint(result.attempts),
         _throttle_hint(result),
         _foreign_hint(result),
@@ -52,13 +55,37 @@ def report_hints(report: Report) -> tuple[str, ...]:
     return tuple(hints)
 
 
+def _straggler_hints(result: CaseResult) -> list[str]:
+    if result.summary is None or not result.summary.straggler_ranks:
+        return []
+    own_work, ranks = own_work_ns(result.attempts), rank_results(result)
+    if own_work:
+        times: dict[int, float] = dict(own_work)
+        what, wait = "its own work takes", ", and the others wait for it"
+    else:
+        times = {number: mean_step_ns(of_rank) for number, of_rank in ranks.items()}
+        what, wait = "its steps take", ""
+    middle = sorted(times.values())[(len(times) - 1) // 2]
+    return [
+        f"rank {number} is a straggler ({_whereabouts(ranks[number][0])}): {what} {duration(times[number])}, "
+        f"the middle rank's {duration(middle)}{wait}"
+        for number in result.summary.straggler_ranks
+        if number in times and number in ranks
+    ]
+
+
+def _whereabouts(rank: RankResult) -> str:
+    node = f"node {rank.node}"
+    return f"{node}, {clean(rank.device_uuid, 60)}" if rank.device_uuid else node
+
+
 def _warmup_hint(attempts: Sequence[AttemptResult]) -> str | None:
-    ended = [rank.warmup_end for a in attempts for rank in a.ranks if rank.warmup_end is not None]
-    capped = [end for end in ended if end != "settled"]
+    ended = [[rank.warmup_end for rank in a.ranks if rank.warmup_end is not None] for a in attempts]
+    capped = [ends for ends in ended if any(end != "settled" for end in ends)]
     if not capped:
         return None
-    caps = " and ".join(dict.fromkeys(capped))
-    share = f"{len(capped)} of {len(ended)} attempts"
+    caps = " and ".join(dict.fromkeys(end for ends in capped for end in ends if end != "settled"))
+    share = f"{len(capped)} of {sum(map(bool, ended))} attempts"
     return f"step times had not settled when warm-up ended at its {caps} ({share})"
 
 
@@ -82,8 +109,9 @@ def _foreign_hint(result: CaseResult) -> str | None:
 
 
 def _interference_hint(attempts: Sequence[AttemptResult]) -> str | None:
-    usages = [rank.host_usage for a in attempts for rank in a.ranks if rank.host_usage is not None]
-    shares = [usage.other_cpu_pct for usage in usages if usage.other_cpu_pct is not None]
+    usages = [[rank.host_usage for rank in a.ranks if rank.host_usage is not None] for a in attempts]
+    known = [[u.other_cpu_pct for u in ranks if u.other_cpu_pct is not None] for ranks in usages]
+    shares = [max(ranks) for ranks in known if ranks]
     disturbed = [share for share in shares if share > MAX_UNDISTURBED_PCT]
     if not disturbed:
         return None

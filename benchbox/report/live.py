@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from benchbox.analyze.ranks import longest_steps
 from benchbox.measure.attempt import Tick
 from benchbox.measure.runner import Started
 from benchbox.report.text import case_label, duration, memory, significant
@@ -87,7 +88,7 @@ class _Course:
         case = self.cases[attempt.case_id]
         line.append(f"{case_label(case)} #{attempt.attempt + 1}  ")
         line.append(attempt.outcome, style=_STYLE[attempt.outcome])
-        if attempt.outcome == "ok" and (steps := attempt.ranks[0].step_time_ns):
+        if attempt.outcome == "ok" and (steps := longest_steps(attempt).step_time_ns):
             rate = case.global_batch_size * len(steps) / (sum(steps) / 1e9)
             line.append(f"  {significant(rate)} samples/s, {len(steps)} steps")
         elif attempt.reason:

@@ -17,6 +17,7 @@ from benchbox.report.facts import (
 )
 from benchbox.report.hints import report_hints
 from benchbox.report.markdown_table import pipe_table
+from benchbox.report.ranks import rank_sections
 from benchbox.report.text import UNKNOWN, case_labels, clean, duration, escape_markdown, memory, significant
 from benchbox.schema import CaseResult, Interval, LossCheck, PhaseTimes, Report
 
@@ -32,6 +33,7 @@ def render_markdown(report: Report) -> str:
         _results(report, labels),
         diagnosis.markdown_section(report, labels),
         _failures(report, labels),
+        *rank_sections(report, labels),
         _phases(report, labels),
         diagnosis.roofline_section(report, labels),
         _arithmetic(report, labels),
@@ -73,17 +75,16 @@ def _results(report: Report, labels: dict[str, str]) -> list[str]:
             [
                 labels[result.case.case_id],
                 outcome_word(result),
-                *(column.text(summary) if summary else None for column in columns),
+                *(column.text(result) for column in columns),
                 _range(summary.samples_per_second_interval) if summary else None,
             ]
         )
     titles = [column.title for column in columns]
-    notes = [sentences.left_out_line(unknown), figures.STAR if figures.rests_on_steps(report) else None]
     return [
         "## Results",
         "",
         *pipe_table(["case", "outcome", *titles, "95 % interval"], rows, num_text_columns=2),
-        *(line for note in notes if note for line in ("", escape_markdown(note))),
+        *(line for note in sentences.table_notes(report, unknown) for line in ("", escape_markdown(note))),
     ]
 
 
@@ -182,6 +183,7 @@ def _losses(report: Report, labels: dict[str, str]) -> list[str]:
                     labels[result.case.case_id],
                     verdict,
                     check.reason,
+                    check.digest,
                     _trajectory(check),
                     _furthest(check),
                     f"{100 * check.tolerance_rel:g} %",
@@ -190,14 +192,15 @@ def _losses(report: Report, labels: dict[str, str]) -> list[str]:
             )
     if not rows:
         return []
-    titles = ["case", "verdict", "reason", "losses", "furthest apart", "allowed", "while measured"]
+    titles = ["case", "verdict", "reason", "digest", "losses", "furthest apart", "allowed", "while measured"]
     return [
         "## Losses against fp32",
         "",
         "A fresh seeded model, dropout off, against plain fp32 on the same batches. The last column is the",
-        "run that was measured, from its first warm-up step to its last measured one.",
+        "run that was measured, from its first warm-up step to its last measured one. Equal digests stand",
+        "for losses that are equal to five digits.",
         "",
-        *pipe_table(titles, rows, num_text_columns=3),
+        *pipe_table(titles, rows, num_text_columns=4),
     ]
 
 

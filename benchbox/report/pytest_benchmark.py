@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from benchbox.analyze.summary import slowest_rank
+from benchbox.analyze.ranks import longest_steps
 from benchbox.errors import BadInputError
 from benchbox.report.facts import device_name, outcome_word
 from benchbox.report.text import case_labels, clean
@@ -67,7 +67,7 @@ def _benchmark(report: Report, result: CaseResult, label: str) -> dict[str, Any]
     stats: Any = their.Stats  # untyped
     stats = stats()
     for attempt in result.attempts:
-        for time_ns in slowest_rank(attempt).step_time_ns if attempt.outcome == "ok" else ():
+        for time_ns in longest_steps(attempt).step_time_ns if attempt.outcome == "ok" else ():
             stats.update(time_ns / 1e9)
     return {
         "group": None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from benchbox.report import figures
 from benchbox.report.facts import device_name
 from benchbox.report.text import clean, significant
 from benchbox.schema import CaseResult, Environment, MeasureSettings, Report, TelemetryCost
@@ -64,9 +65,16 @@ def telemetry_cost_line(
     )
 
 
-def left_out_line(unknown: Sequence[str]) -> str | None:
-    """Which columns are missing because no case knows them."""
-    return f"Unknown for every case and left out: {', '.join(unknown)}." if unknown else None
+def table_notes(report: Report, unknown: Sequence[str]) -> list[str]:
+    """What stands below the table of figures; ``unknown`` are the columns that it lacks."""
+    ranks = any(result.case.world_size > 1 and result.summary for result in report.cases)
+    notes = {
+        f"Unknown for every case and left out: {', '.join(unknown)}.": bool(unknown),
+        figures.STAR: figures.rests_on_steps(report),
+        figures.RANKS: ranks,
+        figures.RANKS_OF_A_CPU: ranks and report.environment.device == "cpu",
+    }
+    return [note for note, holds in notes.items() if holds]
 
 
 def failed_cases(report: Report) -> list[CaseResult]:

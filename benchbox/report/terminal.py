@@ -37,14 +37,14 @@ def terminal_view(report: Report, width: int) -> RenderableType:
     """What to print into a terminal of ``width`` columns. Data never becomes markup."""
     labels = case_labels([case.case for case in report.cases])
     groups, unknown = figures.known_groups(report)
-    notes = [sentences.left_out_line(unknown), figures.STAR if figures.rests_on_steps(report) else None]
+    notes = sentences.table_notes(report, unknown)
     closing = (
         sentences.telemetry_cost_line(report.telemetry_cost, report.suite.measure, labels),
         sentences.environment_line(report.environment),
     )
     blocks: list[list[RenderableType]] = [
         [Text(sentences.heading(report), style="bold")],
-        [_table(report, groups, labels, width), *(Text(note, style="dim") for note in notes if note)],
+        [_table(report, groups, labels, width), *(Text(note, style="dim") for note in notes)],
         [Text.assemble(("verdict  ", "magenta"), line) for line in diagnosis.verdict_lines(report, labels)],
         [_failure(case, labels[case.case.case_id]) for case in sentences.failed_cases(report)],
         [
@@ -64,12 +64,11 @@ def _table(report: Report, groups: list[figures.Group], labels: dict[str, str], 
     def fits(columns: Sequence[Sequence[Figure]], label: int) -> bool:
         return _width(report, columns) + label + outcome_width + 2 <= width
 
-    if fits(one_line, min(label_width, WIDE_LABEL)):
-        columns: Sequence[Sequence[Figure]] = one_line
-    elif fits(groups, MIN_LABEL):
+    columns: Sequence[Sequence[Figure]] = one_line
+    if not fits(one_line, min(label_width, WIDE_LABEL)):
         columns = groups
-    else:  # a terminal of 40 columns
-        columns = [tuple(figure for group in groups for figure in group)]
+        while len(columns) > 1 and not fits(columns, MIN_LABEL):
+            columns = _stacked(columns)
     num_lines = max(map(len, columns), default=1)
     table = Table(
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, leading=int(num_lines > 1)
@@ -91,10 +90,16 @@ def _table(report: Report, groups: list[figures.Group], labels: dict[str, str], 
     return table
 
 
+def _stacked(columns: Sequence[Sequence[Figure]]) -> list[Sequence[Figure]]:
+    """One column fewer: the two neighbours that make the lowest stack stand below each other."""
+    place = min(range(len(columns) - 1), key=lambda at: len(columns[at]) + len(columns[at + 1]))
+    return [*columns[:place], (*columns[place], *columns[place + 1]), *columns[place + 2 :]]
+
+
 def _cell(case: CaseResult, column: Sequence[Figure]) -> str:
     if case.summary is None:
         return UNKNOWN
-    return "\n".join(figure.text(case.summary) or UNKNOWN for figure in column)
+    return "\n".join(figure.text(case) or UNKNOWN for figure in column)
 
 
 def _width(report: Report, columns: Sequence[Sequence[Figure]]) -> int:

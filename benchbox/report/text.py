@@ -99,6 +99,11 @@ def percent(value_pct: float) -> str:
     return f"{significant(value_pct)} %"
 
 
+def share(value: float | None) -> str | None:
+    """A share of one: ``98.2 %``; below zero with a minus sign that is seen. ``None`` stays unknown."""
+    return None if value is None else percent(100 * value).replace("-", "−")
+
+
 def plus_minus(interval: Interval) -> str:
     """Half of an interval's width on the log scale, as a share of its middle: ``± 0.42 %``."""
     if interval.low <= 0 or interval.high < interval.low:

@@ -37,7 +37,7 @@ class CaseSummary(Record, frozen=True, kw_only=True):
     """Derived from the raw times of a case's ``ok`` attempts; the raw times stay beside it."""
 
     samples_per_second: NonNegative
-    """Global batch over the slowest rank's mean step time; the geometric mean of the attempts."""
+    """Global batch over the longest of the ranks' mean step times; the geometric mean of the attempts."""
     samples_per_second_interval: Interval | None
     """``None`` where too few steps were measured to tell."""
     interval_basis: Literal["attempts", "steps"]
@@ -75,13 +75,14 @@ class CaseSummary(Record, frozen=True, kw_only=True):
     overhead_s: NonNegative | None
     """The middle of the attempts' overheads."""
     slowest_rank: Count | None = None
-    """The rank that the others wait for; ``None`` with one rank."""
+    """The rank that the others wait for: its own work lasts longest. ``None`` with one rank, and unknown."""
     rank_spread_pct: NonNegative | None = None
     """By how much the slowest rank's own work, collectives left out, lasts longer than the quickest one's."""
     straggler_ranks: tuple[Count, ...] = ()
     """Ranks whose own work lasts clearly longer than the middle one's."""
     communication_share: float | None = None
-    """Of a step: the time by which collectives make it longer. What overlaps with arithmetic is not in it."""
+    """Of the slowest rank's step: the time by which collectives make it longer. What overlaps with arithmetic,
+    and what other ranks spend waiting for the slowest, is not in it."""
     communication_share_interval: Interval | None = None
     communication_bytes_per_step: Count | None = None
     """What each rank must send by the strategy's formula."""

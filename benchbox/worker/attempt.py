@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -13,44 +14,76 @@ from typing import Any
 import msgspec
 import torch
 
-from benchbox.schema import Flops, MeasureSettings, Outcome, RankResult, WorkerMemory, WorkerTask
+from benchbox.schema import MeasureSettings, Outcome, RankResult, WorkerMemory, WorkerTask
 from benchbox.worker.data import make_batches, num_buffered_steps
-from benchbox.worker.engine import Engine, check_supported
-from benchbox.worker.evidence import collect_evidence
-from benchbox.worker.failures import classify
-from benchbox.worker.flops import count_flops
+from benchbox.worker.engine import check_supported
+from benchbox.worker.failures import ANOTHER_RANK_ENDED, classify
 from benchbox.worker.limits import tightest_limit
 from benchbox.worker.loop import Measured, measure
 from benchbox.worker.models import UnsupportedCase
-from benchbox.worker.phases import time_phases
-from benchbox.worker.trajectory import check_losses
+from benchbox.worker.passes import extra_passes
+from benchbox.worker.ranks import ALONE, Place, Ranks, join
+from benchbox.worker.strategies import make_engine
 
 _MUST_FALL = 0.9  # on the digits the last loss is below this share of the first
 
 
-def run_attempt(task: WorkerTask) -> None:
-    """Run ``task`` and write ``rank0.json`` into its folder, whatever happens short of a killed process."""
-    started_at_ns = time.monotonic_ns()
-    result: dict[str, Any] = {"ready_at_ns": None, "extra_passes_s": 0.0}
+def run_attempt(task: WorkerTask, place: Place | None = None) -> bool:
+    """Run ``task`` and write ``rank{N}.json`` into its folder, whatever happens short of a killed process.
+
+    ``place`` is what torchrun made of this process; without one it trains alone. Returns whether all went
+    well. Where it did not, a rank of several must end at once: the others may wait for it in a collective.
+    """
+    place_or_alone = place or Place()
+    record = RankRecord(task, place_or_alone)
+    has_peers = place_or_alone.world_size > 1
+    ranks = ALONE
     try:
-        outcome, reason = _run(task, result)
+        device = _prepare(task, place_or_alone)
+        if place is not None:
+            ranks = join(place, device)
+        outcome, reason = _run(task, device, ranks, record)
     except UnsupportedCase as error:
         outcome, reason = "unsupported", str(error)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever the model raises
-        outcome, reason = classify(error)
+        outcome, reason = classify(error, has_peers=has_peers)
         traceback.print_exc()
-    rank = RankResult(
-        rank=0,
-        outcome=outcome,
-        reason=reason,
-        process_start_at_ns=started_at_ns,
-        finished_at_ns=time.monotonic_ns(),
-        **result,
-    )
-    try:
-        write_aside(Path(task.attempt_dir, "rank0.json"), msgspec.json.encode(rank))
-    except OSError as error:  # no outcome of the case: the controller must not take it for one
-        raise SystemExit(os.EX_IOERR) from error
+        ranks = ALONE  # nothing is agreed: do not wait for them
+    record.write(outcome, reason)
+    if record.fields["extra_passes_failed_reason"] is not None:
+        return False
+    with contextlib.suppress(RuntimeError):  # a rank that is gone has left its own word
+        ranks.wait()  # torchrun ends the others when the first ends badly: all shall have written
+    return outcome == "ok"
+
+
+class RankRecord:
+    """What this rank's file will say, filled in as the attempt goes on."""
+
+    def __init__(self, task: WorkerTask, place: Place) -> None:
+        self._path = Path(task.attempt_dir, f"rank{place.rank}.json")
+        self.fields: dict[str, Any] = {
+            "rank": place.rank,
+            "local_rank": place.local_rank,
+            "node": place.node,
+            "process_start_at_ns": time.monotonic_ns(),
+            "ready_at_ns": None,
+            "extra_passes_s": 0.0,
+            "extra_passes_failed_reason": None,
+        }
+
+    def write(self, outcome: Outcome, reason: str | None) -> None:
+        """Write the file, or write it anew.
+
+        Raises:
+            SystemExit: it cannot be written. That is no outcome of the case, and the controller must not take
+                it for one.
+        """
+        rank = RankResult(outcome=outcome, reason=reason, finished_at_ns=time.monotonic_ns(), **self.fields)
+        try:
+            write_aside(self._path, msgspec.json.encode(rank))
+        except OSError as error:
+            raise SystemExit(os.EX_IOERR) from error
 
 
 def write_aside(path: Path, data: bytes) -> None:
@@ -60,49 +93,76 @@ def write_aside(path: Path, data: bytes) -> None:
     aside.rename(path)
 
 
-def _run(task: WorkerTask, result: dict[str, Any]) -> tuple[Outcome, str | None]:
-    case, settings = task.case, _settings_for(task)
+def _prepare(task: WorkerTask, place: Place) -> torch.device:
+    """Set what holds for the whole process; the device that this rank trains on."""
     device = torch.device(task.device)
-    if settings.num_threads is not None:
-        torch.set_num_threads(settings.num_threads)
-    torch.backends.cudnn.benchmark = settings.cudnn_benchmark
-    check_supported(case, device)
+    if device.type == "cuda" and place.world_size > 1:
+        device = torch.device("cuda", place.local_rank)
+    if task.measure.num_threads is not None:
+        torch.set_num_threads(task.measure.num_threads)
+    torch.backends.cudnn.benchmark = task.measure.cudnn_benchmark
+    check_supported(task.case, device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    engine = Engine(case, device, task.import_dirs)
-    batches = make_batches(task, device)
-    result["ready_at_ns"] = time.monotonic_ns()
-    result["num_threads"] = torch.get_num_threads()
+    return device
+
+
+def _run(
+    task: WorkerTask, device: torch.device, ranks: Ranks, record: RankRecord
+) -> tuple[Outcome, str | None]:
+    fields = record.fields
+    fields["device_uuid"] = _uuid(device)
+    engine = make_engine(task.case, device, task.import_dirs)
+    batches = make_batches(task, device, ranks)
+    fields["ready_at_ns"] = time.monotonic_ns()
+    fields["num_threads"] = torch.get_num_threads()
+    fields["optimizer"] = engine.optimizer_name
 
     measured = measure(
-        engine, batches, settings, compiles=case.compile, report_progress=_progress_writer(task)
+        engine,
+        batches,
+        _settings_for(task),
+        compiles=task.case.compile,
+        report_progress=_progress_writer(task, ranks),
+        ranks=ranks,
     )
-    result |= _as_fields(measured)
-    result["memory"] = _memory(device)
-    if (trouble := _wrong_losses(task, measured)) is not None:
+    fields |= _as_fields(measured)
+    fields["memory"] = _memory(device)
+    if (trouble := _wrong_losses(task, measured, ranks)) is not None:
         return "invalid", trouble
     if not task.extra_passes:
         return "ok", None
 
-    extra_from = time.monotonic()
+    started_at = time.monotonic()
+    passes = extra_passes(task, device, ranks, engine, batches, measured.step_time_ns)
+    del engine, batches
     try:
-        if settings.num_phase_steps:
-            result["phases"] = time_phases(engine, batches, settings.num_phase_steps)
-        spent_s = time.monotonic() - extra_from
-        result |= collect_evidence(engine, batches, task, measured.step_time_ns, spent_s=spent_s)
-        del engine, batches
-        result["flops"], result["flops_unknown_reason"] = _flops(task)
-        if settings.num_trajectory_steps:
-            result["loss_check"] = check_losses(task, device)
+        if ranks.world_size > 1:
+            _write_so_far(record)
+        for found in passes:
+            fields |= found
+            fields["extra_passes_s"] = time.monotonic() - started_at
+            if ranks.world_size > 1:
+                _write_so_far(record)
     except Exception as error:  # noqa: BLE001 - what was measured before stays measured
         traceback.print_exc()
-        result["extra_passes_failed_reason"] = classify(error)[1]
-    finally:
-        result["extra_passes_s"] = time.monotonic() - extra_from
-    check = result.get("loss_check")
+        fields["extra_passes_s"] = time.monotonic() - started_at
+        fields["extra_passes_failed_reason"] = classify(error, has_peers=ranks.world_size > 1)[1]
+    check = fields.get("loss_check")
     if check is not None and check.agrees_with_fp32 is False:
         return "invalid", check.reason
     return "ok", None
+
+
+def _write_so_far(record: RankRecord) -> None:
+    """Should another rank end in the passes to come, torchrun ends this process too: leave what there is."""
+    record.fields["extra_passes_failed_reason"] = "the process was ended during its extra passes"
+    record.write("ok", None)
+    record.fields["extra_passes_failed_reason"] = None
+
+
+def _uuid(device: torch.device) -> str | None:
+    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None
 
 
 def _settings_for(task: WorkerTask) -> MeasureSettings:
@@ -128,12 +188,15 @@ def _as_fields(measured: Measured) -> dict[str, Any]:
     return fields
 
 
-def _wrong_losses(task: WorkerTask, measured: Measured) -> str | None:
-    """What is wrong with the losses of the measured training itself, or ``None``."""
+def _wrong_losses(task: WorkerTask, measured: Measured, ranks: Ranks) -> str | None:
+    """What is wrong with the losses of the training itself, or ``None``; all ranks tell it at once."""
+    first, last = ranks.mean([measured.first_loss, measured.last_loss])
     if not (math.isfinite(measured.first_loss) and math.isfinite(measured.last_loss)):
         return f"the loss is not finite: first {measured.first_loss}, last {measured.last_loss}"
-    if task.case.data == "digits" and measured.last_loss >= _MUST_FALL * measured.first_loss:
-        return f"the loss on the digits did not fall: {measured.first_loss:.4g} to {measured.last_loss:.4g}"
+    if not (math.isfinite(first) and math.isfinite(last)):
+        return f"{ANOTHER_RANK_ENDED} the case: its loss is not finite"
+    if task.case.data == "digits" and last >= _MUST_FALL * first:
+        return f"the loss on the digits did not fall: {first:.4g} to {last:.4g}"
     return None
 
 
@@ -155,18 +218,12 @@ def _peak_rss_bytes() -> int | None:
     return None
 
 
-def _flops(task: WorkerTask) -> tuple[Flops | None, str | None]:
-    try:
-        return count_flops(task.case, task.import_dirs), None
-    except Exception as error:  # noqa: BLE001 - a model that cannot run on the meta device has unknown FLOPs
-        return None, f"not countable on the meta device: {classify(error)[1]}"
-
-
-def _progress_writer(task: WorkerTask) -> Callable[[str, int, float], None]:
-    """Writes where the attempt stands into ``progress.json``, for the live display."""
+def _progress_writer(task: WorkerTask, ranks: Ranks) -> Callable[[str, int, float], None]:
+    """Has rank 0 write where the attempt stands into ``progress.json``, for the live display."""
     path = Path(task.attempt_dir, "progress.json")
 
     def write(phase: str, num_steps: int, step_s: float) -> None:
-        write_aside(path, msgspec.json.encode({"phase": phase, "num_steps": num_steps, "step_s": step_s}))
+        if ranks.place.rank == 0:
+            write_aside(path, msgspec.json.encode({"phase": phase, "num_steps": num_steps, "step_s": step_s}))
 
     return write

@@ -3,6 +3,9 @@
 A micro-batch is ``(inputs, targets)``: float32 of shape (per_device_batch_size, *input_shape) and int64 of
 shape (per_device_batch_size,). All sources are seeded: the same case sees the same samples in the same
 order, whatever its precision.
+
+Micro-batches form one global stream, and of W ranks number r takes the numbers r, r + W, r + 2 W and so on.
+So in each optimizer step of A micro-batches all ranks together see what a single device sees with A·W.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from benchbox.schema import Case, WorkerTask
+from benchbox.worker.ranks import ALONE, Ranks
 
 MicroBatches = tuple[tuple[Tensor, Tensor], ...]
 
@@ -27,29 +31,34 @@ _NUM_POOLED_SAMPLES = 64  # synthetic samples that a loader draws from
 _MAX_GENERATED_CLASSES = 4
 
 
-def make_batches(task: WorkerTask, device: torch.device) -> Iterator[MicroBatches]:
-    """The case's samples.
+def make_batches(task: WorkerTask, device: torch.device, ranks: Ranks = ALONE) -> Iterator[MicroBatches]:
+    """This rank's share of the case's samples.
 
     Raises:
         FileNotFoundError: ``data_dir`` has no class folders with images.
         ValueError: the samples do not fit the model's input.
     """
-    case = task.case
+    case, rank, world_size = task.case, ranks.place.rank, ranks.world_size
     match case.data:
         case "device":
-            return itertools.repeat(_synthetic_step(case, device))
+            return itertools.repeat(_synthetic_step(case, device, rank, world_size))
         case "host":
-            on_host = _synthetic_step(case, torch.device("cpu"))
+            on_host = _synthetic_step(case, torch.device("cpu"), rank, world_size)
             if device.type == "cuda":
                 on_host = tuple((x.pin_memory(), y.pin_memory()) for x, y in on_host)
             return itertools.repeat(on_host)
         case "digits":
-            return _grouped(_digits(case, pinned=device.type == "cuda"), case.gradient_accumulation_steps)
+            return _grouped(_digits(case, device, rank, world_size), case.gradient_accumulation_steps)
         case "loader":
-            return _grouped(_loader(case, PooledSamples(case), device), case.gradient_accumulation_steps)
+            loader = _loader(case, PooledSamples(case), device, rank, world_size)
+            return _grouped(loader, case.gradient_accumulation_steps)
         case "folder":
+            if ranks.place.local_rank == 0:
+                image_root(task)  # generates them once for all ranks of a machine
+            ranks.wait()
             samples = ImageFolder(image_root(task), case.input_shape, case.num_classes)
-            return _grouped(_loader(case, samples, device), case.gradient_accumulation_steps)
+            loader = _loader(case, samples, device, rank, world_size)
+            return _grouped(loader, case.gradient_accumulation_steps)
 
 
 def num_buffered_steps(case: Case) -> int:
@@ -94,12 +103,14 @@ def generate_images(root: Path, num_images: int, num_classes: int, seed: int) ->
     aside.rename(root)
 
 
-def _synthetic_step(case: Case, device: torch.device) -> MicroBatches:
+def _synthetic_step(case: Case, device: torch.device, rank: int, world_size: int) -> MicroBatches:
     generator = torch.Generator().manual_seed(case.seed)
     batches = []
-    for _ in range(case.gradient_accumulation_steps):
+    for number in range(case.gradient_accumulation_steps * world_size):
         inputs = torch.randn(case.per_device_batch_size, *case.input_shape, generator=generator)
         targets = torch.randint(case.num_classes, (case.per_device_batch_size,), generator=generator)
+        if number % world_size != rank:
+            continue
         if case.memory_format == "channels_last" and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         batches.append((inputs.to(device), targets.to(device)))
@@ -158,25 +169,49 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 
 
 class EndlessShuffle(Sampler[int]):
-    """Seeded permutations one after another, so that no epoch ends inside a measured window."""
+    """Seeded permutations one after another, so that no epoch ends inside a measured window.
 
-    def __init__(self, num_samples: int, seed: int) -> None:
+    They are cut into blocks of ``block_size``; of W ranks number r gets the blocks r, r + W, r + 2 W, ….
+    """
+
+    def __init__(
+        self, num_samples: int, seed: int, block_size: int = 1, rank: int = 0, world_size: int = 1
+    ) -> None:
         self._num_samples = num_samples
         self._seed = seed
+        self._block_size = block_size
+        self._rank = rank
+        self._world_size = world_size
 
     def __iter__(self) -> Iterator[int]:
+        everything = self._everything()
+        for number in itertools.count():
+            block = list(itertools.islice(everything, self._block_size))
+            if number % self._world_size == self._rank:
+                yield from block
+
+    def _everything(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed)
         while True:
             yield from torch.randperm(self._num_samples, generator=generator).tolist()
 
 
-def _loader(case: Case, samples: Dataset[tuple[Tensor, int]], device: torch.device) -> Iterator[list[Tensor]]:
+def _loader(
+    case: Case, samples: Dataset[tuple[Tensor, int]], device: torch.device, rank: int, world_size: int
+) -> Iterator[list[Tensor]]:
     assert case.num_loader_workers is not None
+    order = EndlessShuffle(
+        len(samples),  # type: ignore[arg-type]
+        case.seed,
+        case.per_device_batch_size,
+        rank,
+        world_size,
+    )
     return iter(
         DataLoader(
             samples,
             batch_size=case.per_device_batch_size,
-            sampler=EndlessShuffle(len(samples), case.seed),  # type: ignore[arg-type]
+            sampler=order,
             num_workers=case.num_loader_workers,
             prefetch_factor=_PREFETCH_FACTOR if case.num_loader_workers else None,
             pin_memory=device.type == "cuda",
@@ -184,7 +219,7 @@ def _loader(case: Case, samples: Dataset[tuple[Tensor, int]], device: torch.devi
     )
 
 
-def _digits(case: Case, *, pinned: bool) -> Iterator[tuple[Tensor, Tensor]]:
+def _digits(case: Case, device: torch.device, rank: int, world_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """scikit-learn's 1,797 handwritten digits of 8×8, resized to the model's input, shuffled for ever."""
     from sklearn.datasets import load_digits
 
@@ -192,9 +227,11 @@ def _digits(case: Case, *, pinned: bool) -> Iterator[tuple[Tensor, Tensor]]:
     images = torch.from_numpy(digits.images).to(torch.float32).div_(16.0).unsqueeze(1)
     images = torch.nn.functional.interpolate(images, size=case.input_shape[1:], mode="bilinear")
     targets = torch.from_numpy(digits.target).to(torch.int64)
-    order = iter(EndlessShuffle(len(targets), case.seed))
+    size = case.per_device_batch_size
+    order = iter(EndlessShuffle(len(targets), case.seed, size, rank, world_size))
+    pinned = device.type == "cuda"
     while True:
-        chosen = torch.tensor(list(itertools.islice(order, case.per_device_batch_size)))
+        chosen = torch.tensor(list(itertools.islice(order, size)))
         batch = images[chosen], targets[chosen]
         yield (batch[0].pin_memory(), batch[1].pin_memory()) if pinned else batch
 

@@ -1,29 +1,28 @@
-"""What one training step is: forward, backward, optimizer, in the case's precision and memory format."""
+"""What one training step is. A strategy is what wraps the model, and what a step's three parts call."""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import shutil
-from collections.abc import Callable
-from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from benchbox.schema import Case
 from benchbox.worker.data import MicroBatches
-from benchbox.worker.models import UnsupportedCase, build_model
+from benchbox.worker.models import UnsupportedCase
 
 AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check_supported(case: Case, device: torch.device) -> None:
     """Raise :class:`UnsupportedCase` for what this hardware or torch cannot do, before anything is built."""
-    if case.strategy != "single" or case.world_size != 1:
-        raise UnsupportedCase(
-            f"strategy {case.strategy} with world size {case.world_size} is not offered yet"
-        )
+    if case.strategy == "single" and case.world_size != 1:
+        raise UnsupportedCase(f"strategy single trains on one device, not on {case.world_size}")
+    if case.strategy != "single" and case.compile:
+        raise UnsupportedCase(f"torch.compile is offered with strategy single, not with {case.strategy}")
     if device.type == "cpu":
         if case.precision == "tf32":
             raise UnsupportedCase("tf32 needs an NVIDIA GPU of compute capability 8.0 or later")
@@ -49,33 +48,30 @@ def set_precision_flags(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = allow
 
 
-class Engine:
-    """One model on one device with its optimizer.
+class Traffic(msgspec.Struct, frozen=True):
+    """What one rank must send in one optimizer step, and the formula in words."""
+
+    num_bytes: int
+    formula: str
+
+
+class Engine(abc.ABC):
+    """One rank's model with its optimizer.
 
     ``step`` is what is measured. The phase pass calls its three parts one by one.
     """
 
-    def __init__(self, case: Case, device: torch.device, import_dirs: tuple[str, ...]) -> None:
+    module: nn.Module
+    """The model itself, inside whatever wraps it."""
+    optimizer_name: str
+    """The class that updates the weights."""
+
+    def __init__(self, case: Case, device: torch.device) -> None:
         set_precision_flags(case.precision)
         self.device = device
         self.memory_format = (
             torch.channels_last if case.memory_format == "channels_last" else torch.contiguous_format
         )
-        with device:
-            model = build_model(case, import_dirs)
-        self.module: nn.Module = model.to(device, memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=case.learning_rate, fused=True)
-        dtype = AUTOCAST_DTYPE.get(case.precision)
-        self._autocast: contextlib.AbstractContextManager[Any] = (
-            torch.autocast(device.type, dtype) if dtype is not None else contextlib.nullcontext()
-        )
-        self.scaler = torch.amp.GradScaler(device.type, enabled=case.precision == "fp16")
-        self._loss_share = 1.0 / case.gradient_accumulation_steps
-        self._forward: Callable[[Tensor], Tensor] = self.module
-        # A replayed graph overwrites the gradients of the one before, so they cannot add up over replays.
-        self._graphs = case.compile and device.type == "cuda" and case.gradient_accumulation_steps == 1
-        if case.compile:
-            self._forward = torch.compile(self.module, mode="reduce-overhead" if self._graphs else None)
 
     def step(self, micro_batches: MicroBatches) -> Tensor:
         """One optimizer step over the micro-batches; returns the last one's loss, still on the device."""
@@ -93,20 +89,29 @@ class Engine:
             targets.to(self.device, non_blocking=True),
         )
 
+    @abc.abstractmethod
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The mean cross-entropy of one micro-batch, a scalar."""
-        if self._graphs:
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        with self._autocast:
-            return functional.cross_entropy(self._forward(inputs), targets)
 
+    @abc.abstractmethod
     def backward(self, loss: Tensor) -> None:
         """Add one micro-batch's share to the gradients."""
-        share = loss * self._loss_share if self._loss_share != 1.0 else loss
-        self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
 
+    @abc.abstractmethod
     def optimizer_step(self) -> None:
         """Update the weights and drop the gradients."""
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+
+    @abc.abstractmethod
+    def was_skipped(self) -> bool:
+        """Whether fp16's loss scaling skipped the last step, because a gradient overflowed."""
+
+    def close(self) -> None:  # noqa: B027 - most strategies hold nothing
+        """Let go of what would outlive the engine."""
+
+    def silent(self) -> contextlib.AbstractContextManager[None]:
+        """While it lasts, collectives do nothing; what is computed then means nothing."""
+        raise NotImplementedError
+
+    def traffic(self, world_size: int) -> Traffic:
+        """What this rank must send."""
+        raise NotImplementedError

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from benchbox.stats import mean
 from benchbox.worker import batch_split, input_ablation, profile, turns
 from benchbox.worker.data import MicroBatches, num_buffered_steps
 from benchbox.worker.engine import Engine
+from benchbox.worker.ranks import Ranks
 
 _SETUP_S = 0.05  # of the profiler, on a CPU; what its records cost afterwards comes on top, a little a step
 
@@ -42,39 +43,47 @@ def collect_evidence(
     engine: Engine,
     batches: Iterator[MicroBatches],
     task: WorkerTask,
+    ranks: Ranks,
     step_time_ns: Sequence[int],
     *,
     spent_s: float,
-    agree: Callable[[int], int] = lambda value: value,
-) -> dict[str, Any]:
-    """``profile``, ``input_ablation`` and ``batch_split`` of a rank's result, as far as there was time.
+) -> Iterator[dict[str, Any]]:
+    """Yield ``profile``, ``input_ablation`` and ``batch_split`` of a rank's result, as far as there is time.
 
-    ``spent_s`` is what phases took already. ``agree`` makes all ranks take rank 0's value.
+    ``spent_s`` is what phases took already.
     """
     settings, case = task.measure, task.case
+    if not (settings.profile_step or settings.num_input_rounds or settings.num_split_rounds):
+        return
     budget = Budget(task, step_time_ns, spent_s)
-    found: dict[str, Any] = {}
     batch = profile.on_device(engine, next(batches))
 
     profile_s = profile.NUM_STEPS * budget.step_s + _SETUP_S
-    if settings.profile_step and agree(int(profile_s <= budget.left_s())):
-        trace = Path(task.trace_path) if task.trace_path is not None else None
-        found["profile"] = profile.profile_step(engine, batch, compiled=case.compile, trace_path=trace)
+    if settings.profile_step and ranks.agree(int(profile_s <= budget.left_s())):
+        keeps = task.trace_path is not None and ranks.place.rank == 0
+        trace = Path(task.trace_path) if keeps and task.trace_path is not None else None
+        yield {"profile": profile.profile_step(engine, batch, compiled=case.compile, trace_path=trace)}
 
-    num_steps = agree(turns.steps_a_turn(budget.step_s))
-    if case.data != "device" and settings.num_input_rounds:
+    num_steps = ranks.agree(turns.steps_a_turn(budget.step_s))
+    if case.data != "device":
         num_buffered = num_buffered_steps(case)
         round_s = 2 * (num_buffered + 2 * num_steps) * budget.step_s
-        num_rounds = agree(budget.rounds(settings.num_input_rounds, round_s, 0.0, 0.6))
+        num_rounds = ranks.agree(budget.rounds(settings.num_input_rounds, round_s, 0.0, 0.6))
         if num_rounds:
-            found["input_ablation"] = input_ablation.ablate_input(
-                engine, batches, batch, num_buffered=num_buffered, num_steps=num_steps, num_rounds=num_rounds
-            )
+            yield {
+                "input_ablation": input_ablation.ablate_input(
+                    engine,
+                    batches,
+                    batch,
+                    num_buffered=num_buffered,
+                    num_steps=num_steps,
+                    num_rounds=num_rounds,
+                )
+            }
 
     # A compiled model would be compiled anew for the other shape.
-    if case.per_device_batch_size > 1 and not case.compile and settings.num_split_rounds:
+    if case.per_device_batch_size > 1 and not case.compile:
         round_s = turns.STEPS_A_ROUND * num_steps * budget.step_s
-        num_rounds = agree(budget.rounds(settings.num_split_rounds, round_s, 2 * budget.step_s, 1.0))
+        num_rounds = ranks.agree(budget.rounds(settings.num_split_rounds, round_s, 2 * budget.step_s, 1.0))
         if num_rounds:
-            found["batch_split"] = batch_split.split_batch(engine, batch, num_steps, num_rounds)
-    return found
+            yield {"batch_split": batch_split.split_batch(engine, batch, num_steps, num_rounds)}

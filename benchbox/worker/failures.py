@@ -29,9 +29,27 @@ _UNSUPPORTED_TEXTS = (
 )
 
 
-def classify(error: BaseException) -> tuple[Outcome, str]:
-    """The outcome that an exception stands for, and one printable line that says why."""
+# What gloo, NCCL and torch's key-value store say when the process at the other end is gone.
+_LOST_PEER_TEXTS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Connection refused",
+    "Broken pipe",
+    "Connection was likely closed",
+    "remote process exited or there was a network error",
+)
+ANOTHER_RANK_ENDED = "another rank ended"
+
+
+def classify(error: BaseException, *, has_peers: bool = False) -> tuple[Outcome, str]:
+    """The outcome that an exception stands for, and one printable line that says why.
+
+    Where this process ``has_peers`` and fails because one of them is gone, the line says so first: the cause
+    is to be looked for there.
+    """
     text = clipped(_one_line(error), MAX_REASON_CHARACTERS)
+    if has_peers and any(part in _message(error) for part in _LOST_PEER_TEXTS):
+        return "crashed", clipped(f"{ANOTHER_RANK_ENDED}: {text}", MAX_REASON_CHARACTERS)
     if is_out_of_memory(error):
         return "oom", text
     if any(part in _message(error) or part in text for part in _UNSUPPORTED_TEXTS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 import msgspec
 import torch
@@ -15,6 +16,7 @@ from benchbox.worker.clock import StepClock, make_clock
 from benchbox.worker.data import MicroBatches
 from benchbox.worker.engine import Engine
 from benchbox.worker.others import OthersWatch
+from benchbox.worker.ranks import ALONE, Ranks
 from benchbox.worker.stopping import Measuring, Warmup, ci_target
 
 _CHARGES = ("ru_utime", "ru_stime", "ru_minflt", "ru_majflt")
@@ -53,11 +55,15 @@ def measure(
     *,
     compiles: bool,
     report_progress: Callable[[str, int, float], None],
+    ranks: Ranks = ALONE,
 ) -> Measured:
     """Warm up until step times settle, then measure windows until more would not tell more.
 
     Between windows, and only there, the device is waited for and progress is written. On a GPU each window
     is preceded by one step that is not counted, because the wait has emptied the launch queue.
+
+    Ranks take the same number of steps in every block and window, because each step is all of theirs: rank 0
+    decides, and they agree in between.
     """
     on_gpu = engine.device.type == "cuda"
     target = ci_target(settings, engine.device.type)
@@ -68,10 +74,10 @@ def measure(
     first_loss = loss.item()
     budget_from = time.monotonic() if compiles else started_at  # compiling is not paid from the budget
     warmup = Warmup(settings, target, engine.device.type, budget_from)
-    warmup_end = warmup.add(first_times)
+    warmup_end = ranks.agree_on(warmup.add(first_times), get_args(WarmupEnd))
     while warmup_end is None:
-        times, _ = run_steps(engine, batches, clock, warmup.next_block())
-        warmup_end = warmup.add(times)
+        times, _ = run_steps(engine, batches, clock, ranks.agree(warmup.next_block()))
+        warmup_end = ranks.agree_on(warmup.add(times), get_args(WarmupEnd))
         report_progress("warm-up", len(warmup.step_time_ns), times[-1] / 1e9)
     warmup_s = time.monotonic() - started_at
 
@@ -84,7 +90,7 @@ def measure(
     stop_reason = None
     expected_step_s = warmup.mean_step_s()
     while stop_reason is None:
-        num_steps = measuring.next_window(step_time_ns, expected_step_s)
+        num_steps = ranks.agree(measuring.next_window(step_time_ns, expected_step_s))
         if on_gpu:
             engine.step(next(batches))
         before = resource.getrusage(resource.RUSAGE_SELF)
@@ -97,7 +103,7 @@ def measure(
         windows.append(Window(start_at_ns=start_at_ns, end_at_ns=end_at_ns, num_steps=num_steps))
         expected_step_s = sum(step_time_ns) / len(step_time_ns) / 1e9
         report_progress("measuring", len(step_time_ns), expected_step_s)
-        stop_reason = measuring.reason_to_stop(step_time_ns)
+        stop_reason = ranks.agree_on(measuring.reason_to_stop(step_time_ns), get_args(StopReason))
 
     return Measured(
         warmup_s=warmup_s,

@@ -4,11 +4,15 @@ Importing torch takes seconds; a fork takes milliseconds. The server itself neve
 computes, so a fork of it starts as clean as a new process does. The controller starts a new server for every
 round of repetitions: attempts of one case never share a server, and so not its memory layout either.
 
-Lines of JSON on standard input: ``{"task": PATH}`` forks a worker for a task file, ``{"facts": PATH}`` one
-that writes :class:`TorchFacts`, ``{"ceilings": PATH}`` one that writes :class:`Ceilings`. Lines on standard
-output: ``{"started": PID}``, then ``{"ended": PID, "status": N}`` with N negative for a signal. When standard
-input closes, the worker's process group is killed and the server ends, so nothing outlives a killed
+Lines of JSON on standard input: ``{"task": PATH}`` forks a worker for a task file, with ``"num_ranks"`` one
+that is torchrun's agent and starts so many ranks; ``{"facts": PATH}`` forks one that writes
+:class:`TorchFacts`, ``{"ceilings": PATH}`` one that writes :class:`Ceilings`. Lines on standard output:
+``{"started": PID}``, then ``{"ended": PID, "status": N}`` with N negative for a signal. When standard input
+closes, the worker and all that it started are killed and the server ends, so nothing outlives a killed
 controller.
+
+Torchrun's ranks lead sessions of their own, so a killed group does not take them along. But whatever loses
+its parent becomes the server's own child, and is killed as such.
 """
 
 from __future__ import annotations
@@ -38,6 +42,10 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     stderr: str
     task: str | None = None
+    num_ranks: int | None = None
+    """``None``: the worker trains itself, with no launcher."""
+    variables: dict[str, str] = {}
+    """Environment of the ranks, on top of the server's own."""
     facts: str | None = None
     cudnn_benchmark: bool = True
     ceilings: str | None = None
@@ -74,7 +82,7 @@ def main() -> None:
         if 0 in readable:
             received = os.read(0, 65536)
             if not received:
-                _kill_group(child)
+                _end_at_once(child)
                 return
             *lines, pending = (pending + received).split(b"\n")
             for line in lines:
@@ -93,7 +101,7 @@ def _adopt_orphans() -> None:
 
 
 def _reap(child: int | None) -> int | None:
-    """Report the child if it has ended, when nothing of its group is left.
+    """Report the child if it has ended, when nothing that it started is left.
 
     The group is killed before the child is waited for: until then no new process can get its number.
     """
@@ -101,18 +109,50 @@ def _reap(child: int | None) -> int | None:
         return child
     _kill_group(child)  # what the worker left behind, its loader processes for one
     _, status = os.waitpid(child, 0)
-    _wait_for_orphans(child)
+    _end_orphans()
     _say({"ended": child, "status": os.waitstatus_to_exitcode(status)})
     return None
 
 
-def _wait_for_orphans(group: int) -> None:
-    """Wait, but not for ever, for the killed processes to be gone: they may hold the device's memory."""
+def _end_at_once(child: int | None) -> None:
+    """Kill the child and all that it started. One that is stuck in the kernel is not waited for."""
+    if child is None:
+        return
+    _kill_group(child)
+    deadline = time.monotonic() + _ORPHANS_END_WITHIN_S
+    while time.monotonic() < deadline:
+        if os.waitpid(child, os.WNOHANG)[0] == child:
+            _end_orphans()
+            return
+        time.sleep(0.002)
+
+
+def _end_orphans() -> None:
+    """Kill what has become this process's own child, and wait for it: it may hold the device's memory.
+
+    What these leave behind comes here in its turn. The wait is not for ever: a process may be stuck in the
+    kernel.
+    """
     deadline = time.monotonic() + _ORPHANS_END_WITHIN_S
     with contextlib.suppress(ChildProcessError):  # there is none left
         while time.monotonic() < deadline:
-            if os.waitpid(-group, os.WNOHANG)[0] == 0:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                for pid in _children():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 time.sleep(0.002)
+
+
+def _children() -> list[int]:
+    """The processes whose parent this one is; ``/proc/self/task/*/children`` is missing on many kernels."""
+    found = []
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                stat = Path("/proc", name, "stat").read_bytes()
+                if int(stat[stat.rindex(b")") + 2 :].split()[1]) == os.getpid():
+                    found.append(int(name))
+    return found
 
 
 def _kill_group(leader: int | None) -> None:
@@ -154,8 +194,11 @@ def _fork(command: Command) -> int:
 def _work(command: Command) -> None:
     from benchbox.worker.attempt import run_attempt, write_aside
     from benchbox.worker.facts import torch_facts
+    from benchbox.worker.torchrun import launch_ranks
 
-    if command.task is not None:
+    if command.task is not None and command.num_ranks is not None:
+        launch_ranks(Path(command.task), command.num_ranks, command.variables)
+    elif command.task is not None:
         run_attempt(msgspec.json.decode(Path(command.task).read_bytes(), type=WorkerTask))
     if command.facts is not None:
         facts = torch_facts(command.cudnn_benchmark)

@@ -2,7 +2,10 @@
 
 A fresh model is trained for a few steps from the case's seed with dropout off (its random masks differ
 between precisions on a GPU), and its losses are set against those of the same model in plain fp32:
-contiguous, not compiled, no checkpointing, on the same batches and the same device.
+contiguous, not compiled, no checkpointing, on one device, on the same global batches.
+
+Of several ranks, each loss is the mean over all of them, and rank 0 alone computes what it is compared with:
+one device that accumulates as many micro-batches as all ranks together train on.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from benchbox.schema import Case, LossCheck, WorkerTask
 from benchbox.worker.data import MicroBatches, make_batches
 from benchbox.worker.engine import Engine
 from benchbox.worker.failures import is_out_of_memory
+from benchbox.worker.ranks import ALONE, Ranks
+from benchbox.worker.strategies import make_engine
 
 # Largest relative difference of any loss. bf16 keeps 8 bits of mantissa, fp16 and tf32 keep 11; losses are
 # means over many products, and an error made in one step is carried into the next ones. fp32 differs from
@@ -33,18 +38,32 @@ _MAX_SKIPPED_STEPS = 20  # fp16 lowers its loss scale from 65536 until the gradi
 
 
 def plain_fp32(case: Case) -> Case:
-    """The case that computes the same in the plainest way."""
+    """The case that computes the same on one device in the plainest way."""
     return msgspec.structs.replace(
-        case, precision="fp32", memory_format="contiguous", compile=False, gradient_checkpointing=False
+        case,
+        precision="fp32",
+        memory_format="contiguous",
+        compile=False,
+        gradient_checkpointing=False,
+        strategy="single",
+        world_size=1,
+        gradient_accumulation_steps=case.gradient_accumulation_steps * case.world_size,
     )
 
 
-def check_losses(task: WorkerTask, device: torch.device) -> LossCheck:
-    """Train a few steps and compare. Needs the memory of one more model and its optimizer state."""
+def check_losses(task: WorkerTask, device: torch.device, ranks: Ranks = ALONE) -> LossCheck:
+    """Train a few steps and compare. Needs the memory of one more model and its optimizer state.
+
+    All ranks return the same. Where memory runs out on one of several, the error is raised: the others wait
+    in a collective, and only the end of this process can tell them.
+    """
     case, num_steps = task.case, task.measure.num_trajectory_steps
-    batches = list(itertools.islice(make_batches(task, device), num_steps))
+    batches = list(itertools.islice(make_batches(task, device, ranks), num_steps))
     tolerance = TOLERANCE_REL[case.precision]
-    losses = _losses_that_fit(case, device, task.import_dirs, batches)
+    if ranks.world_size > 1:
+        losses: list[float | None] | None = train_losses(case, device, task.import_dirs, batches, ranks)
+    else:
+        losses = _losses_that_fit(case, device, task.import_dirs, batches)
     if losses is None:
         return LossCheck(
             losses=(),
@@ -57,7 +76,8 @@ def check_losses(task: WorkerTask, device: torch.device) -> LossCheck:
     reference: list[float | None] | None = losses
     reason: str | None = None
     if (plain := plain_fp32(case)) != case:
-        reference = _reference_losses(plain, task, device, batches)
+        mine = _reference_losses(plain, task, device, batches) if ranks.place.rank == 0 else None
+        reference = ranks.tell(mine)
         reason = None if reference is not None else "the fp32 reference does not fit in the device's memory"
     agrees = None if reference is None else trajectories_agree(losses, reference, tolerance)
     if agrees is False:
@@ -75,25 +95,31 @@ def check_losses(task: WorkerTask, device: torch.device) -> LossCheck:
 
 
 def train_losses(
-    case: Case, device: torch.device, import_dirs: tuple[str, ...], batches: list[MicroBatches]
+    case: Case,
+    device: torch.device,
+    import_dirs: tuple[str, ...],
+    batches: list[MicroBatches],
+    ranks: Ranks = ALONE,
+    *,
+    on_host: bool = False,
 ) -> list[float | None]:
     """The loss of each optimizer step, one batch a step; ``None`` where it is not finite.
 
     A step that fp16's loss scaling skips is taken again on the same batch.
     """
     _drop_what_is_left()
-    engine = Engine(case, device, import_dirs)
+    engine = make_engine(case, device, import_dirs, on_host=on_host)
     for module in engine.module.modules():
         if isinstance(module, _DROPOUTS):
             module.p = 0.0
     losses: list[float | None] = []
     for batch in batches:
         for _ in range(_MAX_SKIPPED_STEPS):
-            scale = engine.scaler.get_scale()
-            loss = _mean_loss_of_step(engine, batch)
-            if engine.scaler.get_scale() >= scale:
+            (loss,) = ranks.mean([_mean_loss_of_step(engine, batch)])
+            if not engine.was_skipped():
                 break
         losses.append(loss if math.isfinite(loss) else None)
+    engine.close()
     return losses
 
 
@@ -118,11 +144,16 @@ def _mean_loss_of_step(engine: Engine, batch: MicroBatches) -> float:
 
 
 def _losses_that_fit(
-    case: Case, device: torch.device, import_dirs: tuple[str, ...], batches: list[MicroBatches]
+    case: Case,
+    device: torch.device,
+    import_dirs: tuple[str, ...],
+    batches: list[MicroBatches],
+    *,
+    on_host: bool = False,
 ) -> list[float | None] | None:
     """As :func:`train_losses`, or ``None`` where memory runs out."""
     try:
-        return train_losses(case, device, import_dirs, batches)
+        return train_losses(case, device, import_dirs, batches, on_host=on_host)
     except (RuntimeError, MemoryError) as error:  # on a CPU torch has no type of its own for it
         if not is_out_of_memory(error):
             raise
@@ -133,12 +164,18 @@ def _reference_losses(
     plain: Case, task: WorkerTask, device: torch.device, batches: list[MicroBatches]
 ) -> list[float | None] | None:
     """Plain fp32's losses, computed once a run for all cases that share them; ``None`` if they do not fit."""
+    is_parallel = task.case.strategy != "single"
+    weights_from = "cpu" if is_parallel else device.type
     fields = {name: getattr(plain, name) for name in plain.__struct_fields__ if name != "case_id"}
-    key = hashlib.blake2s(msgspec.json.encode([fields, len(batches)], order="sorted")).hexdigest()[:16]
+    about = [fields, task.measure.num_trajectory_steps, weights_from]
+    key = hashlib.blake2s(msgspec.json.encode(about, order="sorted")).hexdigest()[:16]
     path = Path(task.run_dir, f"fp32-losses-{key}.json")
     if path.is_file():
         return msgspec.json.decode(path.read_bytes(), type=list[float | None])
-    losses = _losses_that_fit(plain, device, task.import_dirs, batches)
+    if task.case.world_size > 1:
+        source = make_batches(msgspec.structs.replace(task, case=plain), device)
+        batches = list(itertools.islice(source, task.measure.num_trajectory_steps))
+    losses = _losses_that_fit(plain, device, task.import_dirs, batches, on_host=is_parallel)
     if losses is None:
         return None
     aside = path.with_suffix(f".{os.getpid()}")

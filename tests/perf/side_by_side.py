@@ -22,8 +22,8 @@ from benchbox import stats
 from benchbox.schema import WorkerTask
 from benchbox.worker.clock import make_clock
 from benchbox.worker.data import make_batches
-from benchbox.worker.engine import Engine
 from benchbox.worker.loop import run_steps
+from benchbox.worker.strategies.single import SingleEngine
 
 Train = Callable[[int], list[int]]
 
@@ -31,7 +31,7 @@ Train = Callable[[int], list[int]]
 def prepare_worker(task: WorkerTask, num_steps: int) -> Train:
     """What the worker trains with, as :func:`hand_written.prepare` gives it."""
     device = torch.device(task.device)
-    engine, batches = Engine(task.case, device, ()), make_batches(task, device)
+    engine, batches = SingleEngine(task.case, device, ()), make_batches(task, device)
     clock = make_clock(device, num_steps)
     return lambda steps: run_steps(engine, batches, clock, steps)[0]
 

@@ -61,7 +61,7 @@ def with_summary(report: Report, **changes: object) -> Report:
 def figure_texts(report: Report) -> list[str]:
     groups, _ = figures.known_groups(report)
     return [
-        figure.text(case.summary) or UNKNOWN
+        figure.text(case) or UNKNOWN
         for case in report.cases
         if case.summary
         for group in groups

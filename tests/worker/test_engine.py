@@ -10,14 +10,15 @@ from torch import nn
 
 from benchbox.schema import Case
 from benchbox.worker.data import make_batches
-from benchbox.worker.engine import Engine, check_supported, set_precision_flags
+from benchbox.worker.engine import check_supported, set_precision_flags
 from benchbox.worker.models import UnsupportedCase
+from benchbox.worker.strategies.single import SingleEngine
 from tests.worker.tasks import CPU, IMAGES, SMALL_CNN, make_case, make_task, write_model
 
 CUDA = torch.device("cuda:0")
 
 
-def parameters(engine: Engine) -> list[torch.Tensor]:
+def parameters(engine: SingleEngine) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in engine.module.parameters()]
 
 
@@ -25,7 +26,7 @@ def parameters(engine: Engine) -> list[torch.Tensor]:
 
 
 def test_a_step_is_adam_on_the_cross_entropy() -> None:
-    engine = Engine(make_case(learning_rate=0.01), CPU, ())
+    engine = SingleEngine(make_case(learning_rate=0.01), CPU, ())
     by_hand = copy.deepcopy(engine.module)
     adam = torch.optim.Adam(by_hand.parameters(), lr=0.01)
     x, y = torch.randn(4, 16), torch.arange(4)
@@ -41,8 +42,8 @@ def test_a_step_is_adam_on_the_cross_entropy() -> None:
 
 def test_accumulation_equals_one_big_batch() -> None:
     x, y = torch.randn(12, 16), torch.arange(12) % 4
-    whole = Engine(make_case(per_device_batch_size=12), CPU, ())
-    pieces = Engine(make_case(per_device_batch_size=4, gradient_accumulation_steps=3), CPU, ())
+    whole = SingleEngine(make_case(per_device_batch_size=12), CPU, ())
+    pieces = SingleEngine(make_case(per_device_batch_size=4, gradient_accumulation_steps=3), CPU, ())
     for _ in range(3):
         whole.step(((x, y),))
         pieces.step(tuple(zip(x.split(4), y.split(4), strict=True)))
@@ -53,14 +54,14 @@ def test_accumulation_equals_one_big_batch() -> None:
 def test_a_step_returns_the_last_micro_batchs_own_loss() -> None:
     """Not its share: losses are compared between cases of different accumulation."""
     x, y = torch.randn(8, 16), torch.arange(8) % 4
-    alone = Engine(make_case(), CPU, ())
+    alone = SingleEngine(make_case(), CPU, ())
     expected = alone.forward(x[4:], y[4:])
-    both = Engine(make_case(gradient_accumulation_steps=2), CPU, ())
+    both = SingleEngine(make_case(gradient_accumulation_steps=2), CPU, ())
     torch.testing.assert_close(both.step(((x[:4], y[:4]), (x[4:], y[4:]))), expected)
 
 
 def test_no_gradient_is_left_after_a_step() -> None:
-    engine = Engine(make_case(), CPU, ())
+    engine = SingleEngine(make_case(), CPU, ())
     engine.step(((torch.randn(4, 16), torch.arange(4)),))
     assert all(parameter.grad is None for parameter in engine.module.parameters())
 
@@ -72,7 +73,7 @@ def test_no_gradient_is_left_after_a_step() -> None:
 def test_products_run_in_the_cases_precision_and_weights_stay_in_fp32(
     precision: str, dtype: torch.dtype
 ) -> None:
-    engine = Engine(make_case(SMALL_CNN, precision=precision), CPU, ())
+    engine = SingleEngine(make_case(SMALL_CNN, precision=precision), CPU, ())
     seen: list[torch.dtype] = []
     for module in engine.module.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -84,7 +85,7 @@ def test_products_run_in_the_cases_precision_and_weights_stay_in_fp32(
 
 
 def test_nothing_is_cast_outside_a_step() -> None:
-    Engine(make_case(precision="bf16"), CPU, ()).step(((torch.randn(4, 16), torch.arange(4)),))
+    SingleEngine(make_case(precision="bf16"), CPU, ()).step(((torch.randn(4, 16), torch.arange(4)),))
     assert not torch.is_autocast_enabled("cpu")
 
 
@@ -131,7 +132,7 @@ def test_the_layout_reaches_the_convolutions_input_weight_and_output(
     )
     case = make_case(IMAGES, source, model=f"{name}:make", memory_format=memory_format)
     task = make_task(tmp_path, case)
-    engine = Engine(case, CPU, (str(tmp_path),))
+    engine = SingleEngine(case, CPU, (str(tmp_path),))
     seen: list[torch.Tensor] = []
 
     def look(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -198,7 +199,7 @@ def test_compiling_without_a_compiler_is_unsupported(monkeypatch: pytest.MonkeyP
 
 def test_a_compiled_step_computes_the_same() -> None:
     batch = ((torch.randn(4, 16), torch.arange(4)),)
-    plain, compiled = (Engine(make_case(compile=compile_), CPU, ()) for compile_ in (False, True))
+    plain, compiled = (SingleEngine(make_case(compile=compile_), CPU, ()) for compile_ in (False, True))
     for _ in range(2):
         torch.testing.assert_close(plain.step(batch), compiled.step(batch))
     from torch._dynamo.utils import counters

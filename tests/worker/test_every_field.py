@@ -24,8 +24,9 @@ import benchbox
 from benchbox.schema import Case, MeasureSettings, RankResult
 from benchbox.worker.attempt import run_attempt
 from benchbox.worker.data import generate_images, make_batches
-from benchbox.worker.engine import Engine, check_supported
+from benchbox.worker.engine import check_supported
 from benchbox.worker.models import UnsupportedCase
+from benchbox.worker.strategies import make_engine
 from tests.worker.tasks import CPU, IMAGES, make_case, make_task, write_model
 from tests.worker.watch import put_on
 
@@ -104,7 +105,7 @@ def observe(folder: Path, case: Case) -> dict[str, Any]:
         check_supported(case, CPU)
     except UnsupportedCase as reason:
         return {"unsupported": str(reason)}
-    engine = Engine(case, CPU, (str(folder),))
+    engine = make_engine(case, CPU, (str(folder),))
     gc.collect()
     helpers = len(multiprocessing.active_children())
     batches = make_batches(make_task(folder, case, import_dirs=(str(folder),)), CPU)

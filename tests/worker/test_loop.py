@@ -9,8 +9,8 @@ import torch
 from benchbox.schema import MeasureSettings
 from benchbox.worker.clock import make_clock
 from benchbox.worker.data import make_batches
-from benchbox.worker.engine import Engine
 from benchbox.worker.loop import Measured, measure, run_steps
+from benchbox.worker.strategies.single import SingleEngine
 from tests.worker.tasks import CPU, IMAGES, make_case, make_task, write_forward
 from tests.worker.watch import put_on
 
@@ -22,7 +22,7 @@ def measure_own(
     task = make_task(folder, case, import_dirs=(str(folder),))
     log = [] if log is None else log
     return measure(
-        Engine(case, CPU, task.import_dirs),
+        SingleEngine(case, CPU, task.import_dirs),
         make_batches(task, CPU),
         MeasureSettings(**settings),
         compiles=compiles,
@@ -47,7 +47,7 @@ def test_only_compiling_is_not_paid_from_the_budget(
 
 def test_every_step_takes_a_new_batch_and_is_timed() -> None:
     case = make_case()
-    engine, batch = Engine(case, CPU, ()), (torch.randn(4, 16), torch.arange(4))
+    engine, batch = SingleEngine(case, CPU, ()), (torch.randn(4, 16), torch.arange(4))
     taken: list[int] = []
 
     def batches() -> Any:

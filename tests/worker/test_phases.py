@@ -9,8 +9,8 @@ import torch
 
 from benchbox.schema import Case
 from benchbox.worker.data import MicroBatches
-from benchbox.worker.engine import Engine
 from benchbox.worker.phases import time_phases
+from benchbox.worker.strategies.single import SingleEngine
 from tests.worker.tasks import CPU, IMAGES, make_case, write_forward, write_model
 
 WAIT_NS = 20_000_000
@@ -28,7 +28,7 @@ def batches(case: Case, wait_s: float = 0.0) -> Iterator[MicroBatches]:
 
 def test_the_wait_for_input_is_a_phase_of_its_own() -> None:
     case = make_case()
-    phases = time_phases(Engine(case, CPU, ()), batches(case, wait_s=0.02), 3)
+    phases = time_phases(SingleEngine(case, CPU, ()), batches(case, wait_s=0.02), 3)
     assert phases.num_steps == 3
     assert phases.input_wait_ns >= WAIT_NS
     assert phases.host_to_device_ns < phases.input_wait_ns
@@ -41,7 +41,7 @@ def test_the_wait_for_input_is_a_phase_of_its_own() -> None:
 def test_phases_are_summed_over_the_micro_batches_of_a_step(tmp_path: Path, accumulation: int) -> None:
     model = write_forward(tmp_path, "import time; time.sleep(0.02)")
     case = make_case(IMAGES, model=model, gradient_accumulation_steps=accumulation)
-    phases = time_phases(Engine(case, CPU, (str(tmp_path),)), batches(case), 2)
+    phases = time_phases(SingleEngine(case, CPU, (str(tmp_path),)), batches(case), 2)
     assert phases.forward_ns >= accumulation * WAIT_NS
     assert phases.input_wait_ns < phases.forward_ns
 
@@ -64,7 +64,7 @@ def test_time_in_the_backward_pass_is_the_backward_passs(tmp_path: Path) -> None
         """,
     )
     case = make_case(model=f"{name}:Own")
-    phases = time_phases(Engine(case, CPU, (str(tmp_path),)), batches(case), 2)
+    phases = time_phases(SingleEngine(case, CPU, (str(tmp_path),)), batches(case), 2)
     assert phases.backward_ns >= WAIT_NS
 
 
@@ -78,13 +78,13 @@ def test_one_slow_step_does_not_move_the_median() -> None:
             time.sleep(next(waits))
             yield next(steps)
 
-    phases = time_phases(Engine(case, CPU, ()), with_a_slow_one(), 5)
+    phases = time_phases(SingleEngine(case, CPU, ()), with_a_slow_one(), 5)
     assert phases.input_wait_ns < 300_000_000
 
 
 def test_the_phase_pass_trains_as_a_step_does() -> None:
     case = make_case(gradient_accumulation_steps=2)
-    timed, stepped = Engine(case, CPU, ()), Engine(case, CPU, ())
+    timed, stepped = SingleEngine(case, CPU, ()), SingleEngine(case, CPU, ())
     source = batches(case)
     time_phases(timed, source, 2)
     for _ in range(2):

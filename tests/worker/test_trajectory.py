@@ -153,10 +153,10 @@ def test_a_reference_that_does_not_fit_leaves_the_question_open(
 ) -> None:
     train = trajectory.train_losses
 
-    def only_bf16_fits(case: Case, *rest: Any) -> list[float | None]:
+    def only_bf16_fits(case: Case, *rest: Any, **more: Any) -> list[float | None]:
         if case.precision == "fp32":
             raise error
-        return train(case, *rest)
+        return train(case, *rest, **more)
 
     monkeypatch.setattr(trajectory, "train_losses", only_bf16_fits)
     found = check(tmp_path, make_case(precision="bf16"))

@@ -1,0 +1,143 @@
+"""What the ranks of one case say beside each other: who is slow, and what their collectives cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from benchbox.schema import AttemptResult, Communication, Interval, RankResult
+from benchbox.stats import mean, mean_interval
+
+STRAGGLER_PCT = 5.0
+"""A rank that is slower by less is not named, however sure the difference: nobody would act on it."""
+
+
+class RankSummary(NamedTuple):
+    """The fields of :class:`~benchbox.schema.CaseSummary` with these names; unknown with a single rank."""
+
+    slowest_rank: int | None = None
+    rank_spread_pct: float | None = None
+    straggler_ranks: tuple[int, ...] = ()
+    communication_share: float | None = None
+    communication_share_interval: Interval | None = None
+    communication_bytes_per_step: int | None = None
+    communication_bytes_per_s: float | None = None
+
+
+class _Work(NamedTuple):
+    """What a step takes one rank, in ns, with half of the 95 % interval's width."""
+
+    rank: int
+    mean_ns: float
+    half_width_ns: float
+
+
+def longest_steps(attempt: AttemptResult) -> RankResult:
+    """The rank with the longest mean measured step: the one that the global rate rests on."""
+    return max(attempt.ranks, key=lambda rank: mean(rank.step_time_ns) if rank.step_time_ns else 0.0)
+
+
+def summarize_ranks(attempts: Sequence[AttemptResult]) -> RankSummary:
+    """Compare the ranks of the first attempt whose ranks all ran the pass without collectives.
+
+    Ranks that exchange something in every step wait for each other, so their measured steps are nearly equal
+    and tell nothing of who is slow. What tells is a rank's *own work*: its mean step in the pass without
+    collectives. The slowest rank has the longest; a straggler's is longer than the middle rank's (of an even
+    number the quicker one of the two in the middle) by more than both intervals and by at least
+    :data:`STRAGGLER_PCT`. The pass gives its interval for steps with collectives less steps without; half its
+    width is at least the noise of the latter as far as the two vary independently, and stands for it.
+
+    The communication share is the slowest rank's: a quicker rank waits in its collectives for the slowest,
+    and that wait would stay if the wire were infinitely fast. Among equal ranks the slowest one is so by
+    noise, which makes its share a little smaller than the middle one's.
+
+    Without that pass only the measured steps are left. Where they differ clearly, ranks do not wait for each
+    other and the straggler is named; where they do not, nothing is known.
+    """
+    communication = _communication(attempts)
+    if communication is None:
+        return _from_measured_steps(attempts)
+    works = [
+        _Work(rank, float(pass_.step_time_off_ns), _half_width(pass_.exposed_interval_ns))
+        for rank, pass_ in communication.items()
+    ]
+    slowest = max(works, key=lambda work: work.mean_ns)
+    quickest_ns = min(work.mean_ns for work in works)
+    of_slowest = communication[slowest.rank]
+    return RankSummary(
+        slowest_rank=slowest.rank,
+        rank_spread_pct=100 * (slowest.mean_ns / quickest_ns - 1) if quickest_ns > 0 else None,
+        straggler_ranks=_stragglers(works),
+        communication_share=_share(of_slowest),
+        communication_share_interval=_share_interval(of_slowest),
+        communication_bytes_per_step=of_slowest.bytes_per_step,
+        communication_bytes_per_s=_bandwidth(of_slowest),
+    )
+
+
+def own_work_ns(attempts: Sequence[AttemptResult]) -> dict[int, int]:
+    """The mean step without collectives of each rank that knows it, by rank."""
+    return {
+        rank.rank: rank.communication.step_time_off_ns
+        for attempt in reversed(attempts)
+        for rank in attempt.ranks
+        if rank.communication is not None
+    }
+
+
+def _communication(attempts: Sequence[AttemptResult]) -> dict[int, Communication] | None:
+    for attempt in attempts:
+        known = {rank.rank: rank.communication for rank in attempt.ranks if rank.communication is not None}
+        if len(known) == len(attempt.ranks) > 1:
+            return known
+    return None
+
+
+def _from_measured_steps(attempts: Sequence[AttemptResult]) -> RankSummary:
+    first = next((attempt for attempt in attempts if len(attempt.ranks) > 1), None)
+    if first is None:
+        return RankSummary()
+    works = [
+        _Work(rank.rank, mean(rank.step_time_ns), _half_width(Interval(low=low, high=high)))
+        for rank in first.ranks
+        if rank.step_time_ns
+        for low, high in [mean_interval(rank.step_time_ns)]
+    ]
+    stragglers = _stragglers(works) if works else ()
+    if not stragglers:
+        return RankSummary()
+    return RankSummary(
+        slowest_rank=max(works, key=lambda work: work.mean_ns).rank, straggler_ranks=stragglers
+    )
+
+
+def _stragglers(works: Sequence[_Work]) -> tuple[int, ...]:
+    middle = sorted(works, key=lambda work: work.mean_ns)[(len(works) - 1) // 2]
+    return tuple(
+        work.rank
+        for work in works
+        if work.mean_ns - work.half_width_ns > middle.mean_ns + middle.half_width_ns
+        and work.mean_ns >= middle.mean_ns * (1 + STRAGGLER_PCT / 100)
+    )
+
+
+def _half_width(interval: Interval) -> float:
+    return (interval.high - interval.low) / 2
+
+
+def _share(communication: Communication) -> float | None:
+    on_ns = communication.step_time_on_ns
+    return communication.exposed_ns / on_ns if on_ns else None
+
+
+def _share_interval(communication: Communication) -> Interval | None:
+    """The exposed time's interval over the mean step, whose own noise is small beside it."""
+    on_ns, exposed = communication.step_time_on_ns, communication.exposed_interval_ns
+    return Interval(low=exposed.low / on_ns, high=exposed.high / on_ns) if on_ns else None
+
+
+def _bandwidth(communication: Communication) -> float | None:
+    """Bytes over exposed time; ``None`` where the exposed time cannot be told from none."""
+    if communication.exposed_interval_ns.low <= 0 or communication.exposed_ns <= 0:
+        return None
+    return communication.bytes_per_step / communication.exposed_ns * 1e9

@@ -1,0 +1,155 @@
+"""How an attempt ended, from what its ranks left and how their processes ended: the first cause counts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from benchbox.schema import Outcome, RankResult, WorkerTask
+
+_CONSEQUENCE = "another rank ended"
+"""With this begins the reason of a rank that failed only because a peer was gone."""
+_ENDED_BY_TORCHRUN = (-signal.SIGTERM, -signal.SIGKILL)
+"""How the other ranks end once one has failed. NCCL's watchdog aborts, which is no first cause either."""
+
+
+class Ending(NamedTuple):
+    """How the process that the server forked for the attempt ended."""
+
+    status: int | str
+    """Exit status, negative for a signal, or the text that says why it is not known."""
+    timed_out: bool
+    kernel_killed: bool
+    """Whether the kernel killed some process for lack of memory meanwhile."""
+
+
+class Verdict(NamedTuple):
+    """The outcome of an attempt, and the rank that is to blame where there is one."""
+
+    outcome: Outcome
+    reason: str | None
+    rank: int | None = None
+
+
+def read_rank(path: Path) -> RankResult | None:
+    """What a rank left; ``None`` where it left nothing whole."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(path.read_bytes(), type=RankResult)
+    return None
+
+
+def read_ranks(task: WorkerTask) -> tuple[RankResult, ...]:
+    """What the ranks left, by rank; those that left nothing are not in it."""
+    folder = Path(task.attempt_dir)
+    found = (read_rank(folder / f"rank{number}.json") for number in range(task.case.world_size))
+    return tuple(rank for rank in found if rank is not None)
+
+
+def read_exits(task: WorkerTask, status: int | str) -> dict[int, int]:
+    """The exit status of each rank, as far as it is known."""
+    world_size = task.case.world_size
+    if task.case.strategy == "single":
+        return {} if isinstance(status, str) else {0: status}
+    if status == 0:
+        return dict.fromkeys(range(world_size), 0)
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(Path(task.attempt_dir, "exits.json").read_bytes(), type=dict[int, int])
+    return {}
+
+
+def could_not_write(ranks: Sequence[RankResult], exits: Mapping[int, int]) -> bool:
+    """Whether a rank ended because its file could not be written, which says nothing of the case."""
+    wrote = {rank.rank for rank in ranks}
+    return any(code == os.EX_IOERR and number not in wrote for number, code in exits.items())
+
+
+def judge(task: WorkerTask, ranks: Sequence[RankResult], exits: Mapping[int, int], ending: Ending) -> Verdict:
+    """The outcome, and why.
+
+    A rank's own word comes first, and of several the earliest; then how ranks without a word ended; last what
+    only follows from another's end.
+    """
+    if ending.timed_out:
+        and_then = f"; {ending.status}" if isinstance(ending.status, str) else ""
+        return Verdict("timeout", f"still running after {task.measure.effective_timeout_s:g} s{and_then}")
+    several = task.case.world_size > 1
+    failed = sorted((r for r in ranks if r.outcome != "ok"), key=lambda rank: rank.finished_at_ns)
+    if len(ranks) == task.case.world_size and not failed:
+        return Verdict("ok", _cut_short(exits) if several else None)
+    causes = [rank for rank in failed if not (rank.reason or "").startswith(_CONSEQUENCE)]
+    if causes:
+        return _by_own_word(causes[0], failed, several=several)
+    wrote = {rank.rank for rank in ranks}
+    silent = {number: code for number, code in exits.items() if number not in wrote}
+    died = _by_exit(silent, several=several, kernel_killed=ending.kernel_killed)
+    if died is not None and (exits[died.rank or 0] != -signal.SIGTERM or not failed):
+        return died
+    if failed:
+        return _by_own_word(failed[0], failed, several=several)
+    return _by_launcher(ending, several=several)
+
+
+def _by_own_word(rank: RankResult, failed: Sequence[RankResult], *, several: bool) -> Verdict:
+    """All ranks say alike what holds for each of them, so then none is named."""
+    alike = len(failed) > 1 and all(other.reason == rank.reason for other in failed)
+    reason = f"rank {rank.rank}: {rank.reason}" if several and not alike else rank.reason
+    return Verdict(rank.outcome, reason, rank.rank)
+
+
+def _by_exit(silent: Mapping[int, int], *, several: bool, kernel_killed: bool) -> Verdict | None:
+    """Blame one of the ranks that left no word; the least telling ways to end come last."""
+    if not silent:
+        return None
+    killed = [number for number, code in silent.items() if code == -signal.SIGKILL]
+    if kernel_killed and killed:
+        who = _who(killed[0], several=several)
+        return Verdict("oom", f"the kernel killed {who} because host memory ran out", killed[0])
+    telling = (-signal.SIGABRT, *reversed(_ENDED_BY_TORCHRUN))
+    number = min(silent, key=lambda n: telling.index(silent[n]) if silent[n] in telling else -1)
+    return Verdict("crashed", _how(number, silent[number], several=several), number)
+
+
+def _by_launcher(ending: Ending, *, several: bool) -> Verdict:
+    status = ending.status
+    if ending.kernel_killed and (isinstance(status, str) or status == -signal.SIGKILL):
+        who = "the ranks' launcher" if several else "the worker"
+        return Verdict("oom", f"the kernel killed {who} because host memory ran out")
+    if isinstance(status, str):
+        return Verdict("crashed", status)
+    if status < 0:
+        return Verdict("crashed", f"the ranks' launcher was ended by {_signal_name(-status)}")
+    return Verdict("crashed", f"torchrun could not start the ranks; its exit status was {status}")
+
+
+def _cut_short(exits: Mapping[int, int]) -> str | None:
+    """What is to be said of ranks that have measured and then died in a later pass."""
+    died = {number: code for number, code in exits.items() if code < 0 and code not in _ENDED_BY_TORCHRUN}
+    died = died or {number: code for number, code in exits.items() if code == -signal.SIGKILL}
+    if not died:
+        return None
+    number = min(died)
+    return f"the passes after measuring ended early: {_how(number, died[number], several=True)}"
+
+
+def _how(number: int, code: int, *, several: bool) -> str:
+    who = _who(number, several=several)
+    if code < 0:
+        return f"{who} was ended by {_signal_name(-code)}"
+    return f"{who} left no result; its exit status was {code}"
+
+
+def _who(number: int, *, several: bool) -> str:
+    return f"rank {number}" if several else "the worker"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,51 @@
+"""The passes of their own after measuring, one after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from benchbox.schema import Flops, WorkerTask
+from benchbox.worker.data import MicroBatches
+from benchbox.worker.engine import Engine
+from benchbox.worker.evidence import collect_evidence
+from benchbox.worker.failures import classify
+from benchbox.worker.flops import count_flops
+from benchbox.worker.phases import time_phases
+from benchbox.worker.ranks import Ranks
+from benchbox.worker.trajectory import check_losses
+
+
+def extra_passes(
+    task: WorkerTask,
+    device: torch.device,
+    ranks: Ranks,
+    engine: Engine,
+    batches: Iterator[MicroBatches],
+    step_time_ns: Sequence[int],
+) -> Iterator[dict[str, Any]]:
+    """Yield what each pass found, as fields of the rank's result. All ranks make the same passes.
+
+    The engine is closed and let go of before the losses are compared: there may be no room for two.
+    """
+    settings = task.measure
+    began = time.monotonic()
+    if settings.num_phase_steps:
+        yield {"phases": time_phases(engine, batches, settings.num_phase_steps)}
+    yield from collect_evidence(engine, batches, task, ranks, step_time_ns, spent_s=time.monotonic() - began)
+    engine.close()
+    del engine, batches
+    flops, reason = _flops(task)
+    yield {"flops": flops, "flops_unknown_reason": reason}
+    if settings.num_trajectory_steps:
+        yield {"loss_check": check_losses(task, device, ranks)}
+
+
+def _flops(task: WorkerTask) -> tuple[Flops | None, str | None]:
+    try:
+        return count_flops(task.case, task.import_dirs), None
+    except Exception as error:  # noqa: BLE001 - a model that cannot run on the meta device has unknown FLOPs
+        return None, f"not countable on the meta device: {classify(error)[1]}"

@@ -1,0 +1,152 @@
+"""Who is slow, and what collectives cost, against values computed by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchbox.analyze.ranks import RankSummary, own_work_ns, summarize_ranks
+from benchbox.analyze.summary import summarize_case
+from benchbox.schema import AttemptResult, Interval
+from tests.factories import make_attempt, make_case, make_communication, make_rank
+
+MS = 1_000_000
+CASE = make_case(strategy="ddp", world_size=4)
+
+
+def attempt_with(*off_ms: float, on_ms: float = 20.0, half_width_ms: float = 0.2) -> AttemptResult:
+    """One rank for each own work; all of them step in ``on_ms``."""
+    ranks = []
+    for number, off in enumerate(off_ms):
+        exposed_ns = (on_ms - off) * 1e6
+        interval = Interval(low=exposed_ns - half_width_ms * 1e6, high=exposed_ns + half_width_ms * 1e6)
+        communication = make_communication(on_ms, off, exposed_interval_ns=interval, bytes_per_step=10**9)
+        ranks.append(make_rank([round(on_ms * MS)] * 10, rank=number, communication=communication))
+    return make_attempt(CASE, 0, *ranks)
+
+
+def test_the_rank_with_the_most_work_of_its_own_is_the_slowest() -> None:
+    summary = summarize_ranks([attempt_with(10, 10.2, 15, 10.1)])
+    assert summary.slowest_rank == 2
+    assert summary.straggler_ranks == (2,)
+    assert summary.rank_spread_pct == pytest.approx(50)
+
+
+def test_the_share_is_the_slowest_ranks_so_that_waiting_for_it_is_not_communication() -> None:
+    # Rank 1 needs the whole step for itself: a wire that takes no time would change nothing.
+    summary = summarize_ranks([attempt_with(10, 20)])
+    assert summary.slowest_rank == 1
+    assert summary.communication_share == pytest.approx(0)
+    assert summary.communication_bytes_per_s is None
+    assert summary.straggler_ranks == (1,)
+
+
+def test_share_interval_and_bandwidth() -> None:
+    summary = summarize_ranks([attempt_with(15, 15)])
+    assert summary.communication_share == pytest.approx(0.25)
+    assert summary.communication_share_interval is not None
+    assert summary.communication_share_interval.low == pytest.approx(4.8 / 20)
+    assert summary.communication_share_interval.high == pytest.approx(5.2 / 20)
+    assert summary.communication_bytes_per_step == 10**9
+    assert summary.communication_bytes_per_s == pytest.approx(10**9 / 0.005)  # 5 ms exposed
+    assert summary.straggler_ranks == ()
+
+
+def test_no_bandwidth_from_time_that_may_be_none() -> None:
+    summary = summarize_ranks([attempt_with(19.9, 19.9, half_width_ms=0.2)])
+    assert summary.communication_share == pytest.approx(0.005)
+    assert summary.communication_bytes_per_s is None
+    negative = summarize_ranks([attempt_with(20.5, 20.5)])
+    assert negative.communication_share == pytest.approx(-0.025)
+    assert negative.communication_bytes_per_s is None
+
+
+@pytest.mark.parametrize(
+    ("off_ms", "half_width_ms", "named"),
+    [
+        ((10, 10.4), 0.0, ()),  # sure, and too little to act on
+        ((10, 10.6), 0.2, (1,)),
+        ((10, 10.6), 0.31, ()),  # the intervals overlap
+        ((10, 20, 20), 0.0, ()),  # the middle rank is one of the slow ones: rank 0 is quick, nobody straggles
+        ((10, 10, 20, 30), 0.1, (2, 3)),
+    ],
+)
+def test_stragglers_only_beyond_noise(
+    off_ms: tuple[float, ...], half_width_ms: float, named: tuple[int, ...]
+) -> None:
+    attempt = attempt_with(*off_ms, on_ms=40, half_width_ms=half_width_ms)
+    assert summarize_ranks([attempt]).straggler_ranks == named
+
+
+def test_one_rank_has_nothing_to_be_compared_with() -> None:
+    assert summarize_ranks([make_attempt(make_case())]) == RankSummary()
+    assert summarize_ranks([]) == RankSummary()
+
+
+class TestWithoutThePass:
+    def attempt(self, *step_ms: float) -> AttemptResult:
+        ranks = [make_rank([round(ms * MS)] * 10, rank=number) for number, ms in enumerate(step_ms)]
+        return make_attempt(CASE, 0, *ranks)
+
+    def test_ranks_that_wait_for_each_other_tell_nothing(self) -> None:
+        assert summarize_ranks([self.attempt(20, 20.1)]) == RankSummary()
+
+    def test_ranks_that_do_not_wait_show_the_straggler(self) -> None:
+        summary = summarize_ranks([self.attempt(10, 10, 20)])
+        assert summary == RankSummary(slowest_rank=2, straggler_ranks=(2,))
+
+    def test_a_pass_that_one_rank_lacks_is_none(self) -> None:
+        whole = attempt_with(10, 15)
+        lame = make_attempt(CASE, 0, whole.ranks[0], make_rank([20 * MS] * 10, rank=1))
+        assert summarize_ranks([lame]) == RankSummary()
+        assert summarize_ranks([lame, whole]).slowest_rank == 1
+
+
+def test_own_work_is_that_of_the_first_attempt_that_knows_it() -> None:
+    attempts = [make_attempt(CASE), attempt_with(10, 11), attempt_with(12, 13)]
+    assert own_work_ns(attempts) == {0: 10 * MS, 1: 11 * MS}
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+@pytest.mark.parametrize("world_size", [2, 8])
+def test_the_global_rate_counts_every_ranks_samples_over_the_slowest_step(
+    world_size: int, accumulation: int
+) -> None:
+    case = make_case(
+        strategy="ddp",
+        world_size=world_size,
+        per_device_batch_size=16,
+        gradient_accumulation_steps=accumulation,
+    )
+    ranks = [make_rank([(10 + number) * MS] * 5, rank=number) for number in range(world_size)]
+    summary = summarize_case(case, [make_attempt(case, 0, *reversed(ranks))], None)
+    assert summary is not None
+    slowest_s = (10 + world_size - 1) / 1000
+    assert summary.samples_per_second == pytest.approx(world_size * 16 * accumulation / slowest_s)
+    assert summary.num_measured_steps == 5
+
+
+times = st.floats(min_value=0.1, max_value=1000)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(times, min_size=2, max_size=9), st.floats(min_value=0, max_value=20), st.randoms())
+def test_names_go_with_the_times_and_at_most_half_of_the_ranks_straggle(
+    off_ms: list[float], half_width_ms: float, rng: object
+) -> None:
+    attempt = attempt_with(*off_ms, on_ms=1000, half_width_ms=half_width_ms)
+    summary = summarize_ranks([attempt])
+    own = own_work_ns([attempt])
+    assert own[summary.slowest_rank or 0] == max(own.values())
+    assert summary.rank_spread_pct is not None
+    assert summary.rank_spread_pct >= 0
+    assert len(summary.straggler_ranks) <= len(off_ms) // 2
+    if summary.straggler_ranks:
+        slow = min(own[rank] for rank in summary.straggler_ranks)
+        assert slow > max(own[rank] for rank in own if rank not in summary.straggler_ranks)
+    ranks = list(attempt.ranks)
+    rng.shuffle(ranks)  # type: ignore[attr-defined]
+    shuffled = summarize_ranks([make_attempt(CASE, 0, *ranks)])
+    assert set(shuffled.straggler_ranks) == set(summary.straggler_ranks)
+    assert shuffled.rank_spread_pct == summary.rank_spread_pct
