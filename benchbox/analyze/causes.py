@@ -12,6 +12,8 @@ from benchbox.stats import mean
 
 _MIN_KERNEL_SHARE = 0.1
 _MIN_FAULTS_A_STEP = 100
+_WAITS = ("communication", "other")
+"""Among several ranks the host waits for the others in calls that have no class."""
 _MAX_NS_A_FAULT = 100_000
 """Filling a huge page takes about this long, filling a small one a hundredth of it."""
 
@@ -81,11 +83,12 @@ def _communication(gathered: Gathered) -> Cause | None:
         return Cause("communication", share, figures)
     profile = gathered.profile
     whole = sum(o.time_ns for o in profile.operators) if profile else 0
-    sent = sum(o.time_ns for o in profile.operators if o.operator_class == "communication") if profile else 0
-    if not whole or not sent:
+    waits = sum(o.time_ns for o in profile.operators if o.operator_class in _WAITS) if profile else 0
+    if not whole or not waits:
         return None
-    share = sent / whole
-    return Cause("communication", share, (percent("of operator time is collectives", share),), direct=False)
+    share = waits / whole
+    waiting = percent("of operator time is collectives and waiting for them", share)
+    return Cause("communication", share, (waiting,), direct=False)
 
 
 def _idle(gathered: Gathered, rest: float) -> Cause | None:
@@ -151,20 +154,20 @@ def _operators(gathered: Gathered, places: Sequence[Place], rest: float) -> list
         own = phases.optimizer_ns / whole_ns
         return [Cause("optimizer", own, (percent("of the phases is the optimizer", own),), direct=False)]
     on_gpu = gathered.profile is not None and gathered.profile.device_idle_ns is not None
+    working = [p for p in places if gathered.case.world_size == 1 or p.operator_class not in _WAITS]
+    own_share = sum(place.share for place in working)
     grouped: dict[Bottleneck, list[Place]] = {}
-    for place in places:
-        if place.operator_class == "communication" and gathered.communication is not None:
-            continue
+    for place in working:
         bottleneck = _OF_BOUND[place.bound]
         if place.operator_class == "optimizer" and place.bound != "launch":
             bottleneck = "optimizer"
         if on_gpu and bottleneck == "host-launch":
             bottleneck = "memory-bandwidth"  # a kernel that runs is not the host's delay
         grouped.setdefault(bottleneck, []).append(place)
-    return [_group(bottleneck, group, rest) for bottleneck, group in grouped.items()]
+    return [_group(bottleneck, group, rest / own_share) for bottleneck, group in grouped.items()]
 
 
-def _group(bottleneck: Bottleneck, group: Sequence[Place], rest: float) -> Cause:
+def _group(bottleneck: Bottleneck, group: Sequence[Place], scale: float) -> Cause:
     figures: list[Evidence] = []
     for place in group[:3]:
         if place.share < 0.03:
@@ -179,7 +182,7 @@ def _group(bottleneck: Bottleneck, group: Sequence[Place], rest: float) -> Cause
             figures.append(Evidence(what="ridge of this machine", value=place.ridge, unit="FLOP/byte"))
     inferred = sum(place.share for place in group if place.bound == "neither")
     share = sum(place.share for place in group)
-    return Cause(bottleneck, rest * share, tuple(figures), direct=inferred < 0.5 * share)
+    return Cause(bottleneck, scale * share, tuple(figures), direct=inferred < 0.5 * share)
 
 
 def _whole_ns(gathered: Gathered) -> int:

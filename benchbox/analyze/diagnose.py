@@ -125,11 +125,11 @@ def _fixed_part(gathered: Gathered) -> tuple[Evidence, ...]:
 
 
 def _weakened(found: Diagnosis, disturbed: Disturbance, leading: Cause | None) -> Diagnosis:
-    """Others' work weakens every figure of time, and is named before any of them.
+    """Others' work weakens every figure of time, and is named beside them.
 
     How much memory was used does not depend on who else had the processors.
     """
-    evidence = (*disturbed.evidence, *found.evidence)
+    evidence = (*found.evidence, *disturbed.evidence)
     if found.bottleneck == "memory-capacity":
         return replace(found, evidence=evidence)
     again = f"measure again without the disturbance: {disturbed.names} while steps were measured"
@@ -138,7 +138,8 @@ def _weakened(found: Diagnosis, disturbed: Disturbance, leading: Cause | None) -
     if disturbed.drowns and not standing and not clear:
         return Diagnosis(bottleneck="unknown", sureness="unsure", evidence=evidence, next_step=again)
     if disturbed.at_most == "unsure":
-        return replace(found, sureness="unsure", evidence=evidence, next_step=again)
+        step = f"{again}; then: {found.next_step}" if found.next_step else again
+        return replace(found, sureness="unsure", evidence=evidence, next_step=step)
     sureness: Sureness = "likely" if found.sureness == "sure" else found.sureness
     return replace(found, sureness=sureness, evidence=evidence)
 

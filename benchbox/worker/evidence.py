@@ -20,6 +20,8 @@ from benchbox.worker.data import MicroBatches, num_buffered_steps
 from benchbox.worker.engine import Engine
 from benchbox.worker.ranks import Ranks
 
+_LOOKS = 3
+"""At most; with one there is no telling whether it was disturbed."""
 _SETUP_S = 0.05  # of the profiler, on a CPU; what its records cost afterwards comes on top, a little a step
 
 
@@ -58,11 +60,18 @@ def collect_evidence(
     budget = Budget(task, step_time_ns, spent_s)
     batch = profile.on_device(engine, next(batches))
 
-    profile_s = profile.NUM_STEPS * budget.step_s + _SETUP_S
-    if settings.profile_step and ranks.agree(int(profile_s <= budget.left_s())):
+    look_s = profile.STEPS_A_LOOK * budget.step_s + _SETUP_S
+    counted_s = profile.STEPS_COUNTED * budget.step_s
+    num_looks = budget.rounds(_LOOKS, look_s, counted_s, 0.4) or budget.rounds(1, look_s, counted_s, 1.0)
+    num_looks = ranks.agree(num_looks if settings.profile_step else 0)
+    if num_looks:
         keeps = task.trace_path is not None and ranks.place.rank == 0
         trace = Path(task.trace_path) if keeps and task.trace_path is not None else None
-        yield {"profile": profile.profile_step(engine, batch, compiled=case.compile, trace_path=trace)}
+        yield {
+            "profile": profile.profile_step(
+                engine, batch, num_looks=num_looks, compiled=case.compile, trace_path=trace
+            )
+        }
 
     num_steps = ranks.agree(turns.steps_a_turn(budget.step_s))
     if case.data != "device":
