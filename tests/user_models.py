@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,6 +31,21 @@ class NotANumber(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.inner(x) * float("nan")
+
+
+class TroubleOnRankOne(nn.Module):
+    """Trains well for a few steps; then ``trouble`` comes over rank 1, while the others go on."""
+
+    def __init__(self, trouble: Callable[[], float]) -> None:
+        super().__init__()
+        self.inner = good()
+        self.trouble = trouble
+        self.num_steps = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.num_steps += 1
+        comes = self.num_steps == 5 and os.environ.get("RANK") == "1"
+        return self.inner(x) * (self.trouble() if comes else 1.0)
 
 
 def good() -> nn.Module:
@@ -98,6 +114,52 @@ def kills_its_server() -> nn.Module:
 def returns_no_module() -> object:
     _start_a_child()
     return "a model"
+
+
+def rank_1_raises() -> nn.Module:
+    def trouble() -> float:
+        raise ArithmeticError("of rank 1")
+
+    return TroubleOnRankOne(trouble)
+
+
+def rank_1_raises_and_nobody_heeds_sigterm() -> nn.Module:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return rank_1_raises()
+
+
+def rank_1_has_no_memory() -> nn.Module:
+    def trouble() -> float:
+        raise MemoryError
+
+    return TroubleOnRankOne(trouble)
+
+
+def rank_1_gives_nan() -> nn.Module:
+    return TroubleOnRankOne(lambda: float("nan"))
+
+
+def rank_1_segfaults() -> nn.Module:
+    def trouble() -> float:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        return 1.0
+
+    return TroubleOnRankOne(trouble)
+
+
+def rank_1_hangs() -> nn.Module:
+    def trouble() -> float:
+        while True:
+            time.sleep(60)
+
+    return TroubleOnRankOne(trouble)
+
+
+def rank_1_ends_without_a_word() -> nn.Module:
+    def trouble() -> float:
+        os._exit(7)
+
+    return TroubleOnRankOne(trouble)
 
 
 def _start_a_child() -> None:

@@ -24,7 +24,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the report. Default: bench-out/SUITE-DATE.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or a GPU's UUID.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or GPUs: cuda:0,cuda:1 or UUIDs.")] = "auto",
     list_only: Annotated[bool, typer.Option("--list", help="Show the cases and run none.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with what --out holds.")] = False,
     force: Annotated[bool, typer.Option(help="Replace what --out holds.")] = False,

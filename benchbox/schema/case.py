@@ -84,6 +84,8 @@ class MeasureSettings(Record, frozen=True, kw_only=True):
     """At most so many rounds of the pass that sets the batch against half of it; 0 leaves it out."""
     ceiling_seconds: Annotated[float, Meta(ge=0, le=600)] = 4.0
     """Once a run: the time for probes of what the machine reaches; 0 leaves them out."""
+    num_communication_steps: Annotated[int, Meta(ge=0, le=1000)] = 12
+    """Steps with collectives, and as many without, in a separate pass of several ranks; 0 leaves it out."""
     num_trajectory_steps: Annotated[int, Meta(ge=0, le=1000)] = 4
     """Steps of the separate pass that compares losses with fp32; 0 leaves it out."""
 

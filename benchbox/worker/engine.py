@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import shutil
+from typing import Literal
 
 import msgspec
 import torch
@@ -48,11 +49,14 @@ def set_precision_flags(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = allow
 
 
-class Traffic(msgspec.Struct, frozen=True):
-    """What one rank must send in one optimizer step, and the formula in words."""
+class Collective(msgspec.Struct, frozen=True):
+    """What ranks exchange in one optimizer step by collectives of one kind."""
 
+    kind: Literal["all-reduce", "all-gather", "reduce-scatter"]
+    what: str
     num_bytes: int
-    formula: str
+    """The whole of it, over all ranks."""
+    times: int = 1
 
 
 class Engine(abc.ABC):
@@ -109,9 +113,9 @@ class Engine(abc.ABC):
         """Let go of what would outlive the engine."""
 
     def silent(self) -> contextlib.AbstractContextManager[None]:
-        """While it lasts, collectives do nothing; what is computed then means nothing."""
-        raise NotImplementedError
+        """While it lasts, collectives do nothing. What is computed then, and from then on, means nothing."""
+        return contextlib.nullcontext()
 
-    def traffic(self, world_size: int) -> Traffic:
-        """What this rank must send."""
-        raise NotImplementedError
+    def collectives(self) -> tuple[Collective, ...]:
+        """What ranks must exchange in one optimizer step."""
+        return ()

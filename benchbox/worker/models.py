@@ -93,6 +93,11 @@ def build_model(case: Case, import_dirs: Iterable[str]) -> nn.Module:
     return model.train()
 
 
+def num_trained(model: nn.Module) -> int:
+    """Numbers that training changes, before a strategy splits them up."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
 def _import_model(spec: str, import_dirs: Iterable[str]) -> nn.Module:
     sys.path.extend(folder for folder in import_dirs if folder not in sys.path)
     module_name, _, attribute = spec.partition(":")

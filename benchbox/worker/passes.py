@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from benchbox.schema import Flops, WorkerTask
+from benchbox.worker.communication import time_communication
 from benchbox.worker.data import MicroBatches
 from benchbox.worker.engine import Engine
 from benchbox.worker.evidence import collect_evidence
@@ -36,6 +37,8 @@ def extra_passes(
     if settings.num_phase_steps:
         yield {"phases": time_phases(engine, batches, settings.num_phase_steps)}
     yield from collect_evidence(engine, batches, task, ranks, step_time_ns, spent_s=time.monotonic() - began)
+    if settings.num_communication_steps and ranks.world_size > 1:
+        yield {"communication": time_communication(engine, batches, ranks, settings.num_communication_steps)}
     engine.close()
     del engine, batches
     flops, reason = _flops(task)

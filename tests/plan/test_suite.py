@@ -407,6 +407,7 @@ WRONG_NUMBERS = [
     ("[measure]\nmin_measured_steps = 9\nmax_measured_steps = 8", "`measure.max_measured_steps`: 8 is less"),
     ("[measure]\nmax_warmup_steps = 2", "`measure.max_warmup_steps`: 2 is less than min_warmup_steps = 3"),
 ]
+PAIRS = "[axes]\nstrategy = ['ddp', 'single']\nworld_size = [1, 2]\n"
 WRONG_LISTS = [
     *((f"[axes]\n{axis} = []", f"`axes.{axis}`: an empty list") for axis in AXES),
     ("[axes]\nprecision = ['fp32', 'bf16', 'fp32']", "`axes.precision[2]`: 'fp32' stands there twice"),
@@ -428,10 +429,7 @@ WRONG_LISTS = [
         "`axes.strategy[1]`: single needs world_size 1, which is not listed",
     ),
     ("[[include]]\nworld_size = 2", "`include[0].world_size`: 2 devices need a strategy other than single"),
-    (
-        "[axes]\nstrategy = ['ddp', 'single']\nworld_size = [1, 2]\n[[exclude]]\nstrategy = 'single'\nworld_size=2",
-        "`exclude[0]`: matches no case",
-    ),
+    (PAIRS + "[[exclude]]\nstrategy = 'single'\nworld_size = 2", "`exclude[0]`: matches no case"),
     (
         "[axes]\ncompile = [false, true]\n" + "[[include]]\nprecision = 'bf16'\n" * 2,
         "`include[1]`: repeats case 3",

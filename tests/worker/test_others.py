@@ -27,29 +27,39 @@ def used_during(work: Callable[[], None]) -> float:
     return used
 
 
-def test_a_stranger_shows_and_own_work_does_not() -> None:
-    idle = used_during(lambda: time.sleep(NUM_SECONDS))
-    own = used_during(lambda: keep_busy(NUM_SECONDS))
-    code = "import time\nwhile True: pass"
-    with subprocess.Popen([sys.executable, "-c", code]) as stranger:
+def used_beside_a_stranger() -> float:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as stranger:
         foreign = used_during(lambda: time.sleep(NUM_SECONDS))
         stranger.kill()
-    share_of_one = 100 / (multiprocessing.cpu_count())
-    assert foreign >= idle + 0.4 * share_of_one
-    assert foreign >= own + 0.4 * share_of_one
+    return foreign
+
+
+def holds_in_some_round(holds: Callable[[], bool]) -> bool:
+    """The tests' own neighbours may come and go, so one quiet round of a few decides."""
+    return any(holds() for _ in range(5))
+
+
+def test_a_stranger_shows_and_own_work_does_not() -> None:
+    gap = 0.4 * 100 / multiprocessing.cpu_count()
+
+    def holds() -> bool:
+        idle = used_during(lambda: time.sleep(NUM_SECONDS))
+        own = used_during(lambda: keep_busy(NUM_SECONDS))
+        return used_beside_a_stranger() >= max(idle, own) + gap
+
+    assert holds_in_some_round(holds)
 
 
 def test_loader_processes_count_as_own_work() -> None:
-    child = multiprocessing.get_context("fork").Process(target=keep_busy, args=(30.0,))
-    child.start()
-    try:
-        time.sleep(0.2)
-        own_child = used_during(lambda: time.sleep(NUM_SECONDS))
-    finally:
-        child.kill()
-        child.join()
-    code = "import time\nwhile True: pass"
-    with subprocess.Popen([sys.executable, "-c", code]) as stranger:
-        foreign = used_during(lambda: time.sleep(NUM_SECONDS))
-        stranger.kill()
-    assert own_child < foreign
+    def holds() -> bool:
+        child = multiprocessing.get_context("fork").Process(target=keep_busy, args=(30.0,))
+        child.start()
+        try:
+            time.sleep(0.2)
+            own_child = used_during(lambda: time.sleep(NUM_SECONDS))
+        finally:
+            child.kill()
+            child.join()
+        return own_child < used_beside_a_stranger()
+
+    assert holds_in_some_round(holds)

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from benchbox.schema import Case
-from benchbox.worker.engine import Traffic
-from benchbox.worker.models import build_model
+from benchbox.worker.engine import Collective
+from benchbox.worker.models import build_model, num_trained
 from benchbox.worker.strategies.single import TorchEngine
 
 
@@ -50,10 +50,6 @@ class DdpEngine(TorchEngine):
         finally:
             self._communicates = True
 
-    def traffic(self, world_size: int) -> Traffic:
-        """A ring all-reduce sends each gradient twice, less the part that is a rank's own."""
-        num_bytes = sum(p.numel() * p.element_size() for p in self.module.parameters() if p.requires_grad)
-        return Traffic(
-            round(2 * (world_size - 1) / world_size * num_bytes),
-            f"all-reduce of {num_bytes} bytes of gradients: 2 (W - 1) / W of them, once a step",
-        )
+    def collectives(self) -> tuple[Collective, ...]:
+        """Gradients, which autocast leaves in the weights' fp32, once a step however many micro-batches."""
+        return (Collective("all-reduce", "gradients", 4 * num_trained(self.module)),)

@@ -1,6 +1,13 @@
-"""FSDP2: every rank holds a part of each parameter, and gathers a stage's parameters when it needs them."""
+"""FSDP2: every rank holds a part of each parameter, and gathers a stage's parameters when it needs them.
+
+The stages are the children of an ``nn.Sequential``, which all reference models are. Any other model is one
+piece: nobody can know which of its modules are called whole.
+"""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -10,17 +17,23 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn import functional
 
 from benchbox.schema import Case
-from benchbox.worker.engine import AUTOCAST_DTYPE
-from benchbox.worker.models import build_model
+from benchbox.worker.engine import AUTOCAST_DTYPE, Collective
+from benchbox.worker.models import build_model, num_trained
+from benchbox.worker.strategies.own_part import repeat_own
 from benchbox.worker.strategies.single import TorchEngine
 
+
+def _keep_own(*_: object, **__: object) -> None:
+    """Leave the output as it is."""
+
+
 # What FSDP2 calls in torch.distributed: the first two from torch 2.13 on, the others before.
-_COLLECTIVES = (
-    "all_gather_single",
-    "reduce_scatter_single",
-    "all_gather_into_tensor",
-    "reduce_scatter_tensor",
-)
+_SILENCED = {
+    "all_gather_single": repeat_own,
+    "reduce_scatter_single": _keep_own,
+    "all_gather_into_tensor": repeat_own,
+    "reduce_scatter_tensor": _keep_own,
+}
 
 
 class Fsdp2Engine(TorchEngine):
@@ -30,10 +43,12 @@ class Fsdp2Engine(TorchEngine):
     def __init__(self, case: Case, device: torch.device, import_dirs: tuple[str, ...]) -> None:
         super().__init__(case, device)
         model = build_model(case, import_dirs)
+        self._num_trained = num_trained(model)
+        self._is_one_piece = not isinstance(model, nn.Sequential)
         self._param_dtype = AUTOCAST_DTYPE.get(case.precision, torch.float32)
         policy = MixedPrecisionPolicy(param_dtype=self._param_dtype, reduce_dtype=torch.float32)
         mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-        for stage in model.children() if isinstance(model, nn.Sequential) else ():
+        for stage in () if self._is_one_piece else model.children():
             if any(True for _ in stage.parameters()):
                 fully_shard(stage, mesh=mesh, mp_policy=policy)
         self._sharded: FSDPModule = fully_shard(model, mesh=mesh, mp_policy=policy)
@@ -52,3 +67,25 @@ class Fsdp2Engine(TorchEngine):
         """Update the weights and drop the gradients."""
         super().optimizer_step()
         self._num_taken = 0
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Put functions that exchange nothing in the place of those that FSDP2 calls."""
+        real = {name: getattr(dist, name) for name in _SILENCED if hasattr(dist, name)}
+        try:
+            for name in real:
+                setattr(dist, name, _SILENCED[name])
+            yield
+        finally:
+            for name, collective in real.items():
+                setattr(dist, name, collective)
+
+    def collectives(self) -> tuple[Collective, ...]:
+        """Stages are gathered for the forward and again for the backward pass of every micro-batch; a root
+        that has parameters of its own keeps them from one to the other."""
+        size = self._param_dtype.itemsize
+        times = 1 if self._is_one_piece else 2
+        return (
+            Collective("all-gather", "parameters", size * self._num_trained, times * self._num_micro_batches),
+            Collective("reduce-scatter", "gradients", 4 * self._num_trained),
+        )

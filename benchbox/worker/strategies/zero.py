@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,24 +13,42 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchbox.schema import Case
-from benchbox.worker.engine import AUTOCAST_DTYPE, Engine
-from benchbox.worker.models import build_model
+from benchbox.worker.engine import AUTOCAST_DTYPE, Collective, Engine
+from benchbox.worker.models import build_model, num_trained
+from benchbox.worker.strategies.cpu_adam import OPTIMIZER_NAME, host_adam
+from benchbox.worker.strategies.own_part import repeat_own
 
 STAGE = {"zero1": 1, "zero2": 2, "zero2-offload": 2, "zero3": 3, "zero3-offload": 3}
+
+_COLLECTIVES = frozenset(
+    {
+        "all_reduce",
+        "all_reduce_coalesced",
+        "reduce",
+        "reduce_scatter",
+        "reduce_scatter_tensor",
+        "all_gather",
+        "all_to_all_single",
+        "broadcast",
+        "barrier",
+    }
+)
 
 
 def deepspeed_config(case: Case) -> dict[str, Any]:
     """DeepSpeed's defaults, but for what the case says."""
     zero: dict[str, Any] = {"stage": STAGE[case.strategy]}
     if case.strategy.endswith("-offload"):
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+        on_host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+        zero["offload_optimizer"] = on_host
         if zero["stage"] == 3:
-            zero["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+            zero["offload_param"] = on_host
     return {
         "train_micro_batch_size_per_gpu": case.per_device_batch_size,
         "gradient_accumulation_steps": case.gradient_accumulation_steps,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
+        "gradient_clipping": 0.0,  # its default is to clip at norm 1, and no other strategy clips
         "bf16": {"enabled": case.precision == "bf16"},
         "fp16": {"enabled": case.precision == "fp16"},
         "steps_per_print": 2**40,
@@ -37,21 +58,24 @@ def deepspeed_config(case: Case) -> dict[str, Any]:
 class ZeroEngine(Engine):
     """A DeepSpeed engine. Weights are in the case's precision; the optimizer keeps fp32 ones beside them."""
 
-    optimizer_name = "torch.optim.Adam(fused=True)"
-
     def __init__(self, case: Case, device: torch.device, import_dirs: tuple[str, ...]) -> None:
         super().__init__(case, device)
-        import deepspeed
-
-        logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+        deepspeed = import_quietly()
+        self._dtype = AUTOCAST_DTYPE.get(case.precision, torch.float32)
         config = deepspeed_config(case)
         model = build_model(case, import_dirs)
-        if STAGE[case.strategy] == 3:
+        self._stage, self._num_trained = STAGE[case.strategy], num_trained(model)
+        if self._stage == 3:
+            model.to(self._dtype)  # as DeepSpeed itself does in the other stages
             deepspeed.zero.Init(module=model, config_dict_or_path=config)
-        optimizer = torch.optim.Adam(model.parameters(), lr=case.learning_rate, fused=True)
+        if case.strategy.endswith("-offload"):
+            optimizer = host_adam(model.parameters(), case.learning_rate)
+            self.optimizer_name = OPTIMIZER_NAME
+        else:
+            optimizer = torch.optim.Adam(model.parameters(), lr=case.learning_rate, fused=True)
+            self.optimizer_name = "torch.optim.Adam(fused=True)"
         self._deepspeed = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
         self.module = model
-        self._dtype = AUTOCAST_DTYPE.get(case.precision, torch.float32)
 
     def to_device(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Copy a micro-batch to the device, in the case's memory format and precision."""
@@ -79,3 +103,90 @@ class ZeroEngine(Engine):
     def close(self) -> None:
         """Take DeepSpeed's hooks off, which hold the model in cycles."""
         self._deepspeed.destroy()
+
+    def collectives(self) -> tuple[Collective, ...]:
+        """As the stage asks for it: gradients reach the rank that keeps their part, once a step in stage 1
+        and after each micro-batch in the others; then updated weights, or in stage 3 all weights at every
+        use, reach everybody.
+
+        In stages 1 and 2 DeepSpeed 0.19 sends more: it reduces gradients to all ranks (all-reduce). In stage 3
+        it keeps what it has gathered for the backward pass if so many numbers are within its bounds.
+        """
+        num_bytes = self._dtype.itemsize * self._num_trained
+        num_micro_batches = self._deepspeed.gradient_accumulation_steps()
+        num_reductions, num_gathers = (1 if self._stage == 1 else num_micro_batches), 1
+        if self._stage == 3:
+            bound = min(self._deepspeed.zero_max_reuse_distance(), self._deepspeed.zero_max_live_parameters())
+            num_gathers = num_micro_batches * (1 if self._num_trained <= bound else 2)
+        return (
+            Collective("reduce-scatter", "gradients", num_bytes, num_reductions),
+            Collective("all-gather", "parameters", num_bytes, num_gathers),
+        )
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Put something that does nothing in the place of DeepSpeed's way to ``torch.distributed``."""
+        from deepspeed.comm import comm
+
+        real = comm.cdb
+        comm.cdb = _Silence(real, gathers_anew=self._stage == 3)
+        try:
+            yield
+        finally:
+            comm.cdb = real
+
+
+def import_quietly() -> Any:
+    """DeepSpeed, without what it says of itself at every start and torch at every collective."""
+    import deepspeed
+    import deepspeed.comm
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "`torch.distributed.*` is deprecated", FutureWarning)
+    # On a CPU it would compile an all-reduce that only inference uses: minutes at first use, and an error
+    # where there is no compiler.
+    deepspeed.ops.__compatible_ops__ = {}
+    return deepspeed
+
+
+class _Silence:
+    """DeepSpeed's backend, with collectives that have happened as soon as they are asked for.
+
+    Stages 1 and 2 gather in place, and so keep what parameters were before; stage 3 gathers into new memory.
+    """
+
+    def __init__(self, real: object, *, gathers_anew: bool) -> None:
+        self._real = real
+        self._gathers_anew = gathers_anew
+
+    def __getattr__(self, name: str) -> object:
+        return _do_nothing if name in _COLLECTIVES else getattr(self._real, name)
+
+    def all_gather_into_tensor(self, output_tensor: Tensor, input_tensor: Tensor, **_: object) -> _Done:
+        """Exchange nothing."""
+        if self._gathers_anew:
+            repeat_own(output_tensor, input_tensor)
+        return _Done()
+
+    def all_gather_coalesced(
+        self, output_tensors: list[Tensor], input_tensors: list[Tensor], *_: object
+    ) -> _Done:
+        """Exchange nothing."""
+        for output, own in zip(output_tensors, input_tensors, strict=True):
+            self.all_gather_into_tensor(output, own)
+        return _Done()
+
+
+class _Done:
+    """The handle of a collective that has happened."""
+
+    def wait(self) -> None:
+        """Return at once."""
+
+    def is_completed(self) -> bool:
+        """It is."""
+        return True
+
+
+def _do_nothing(*_: object, **__: object) -> _Done:
+    return _Done()

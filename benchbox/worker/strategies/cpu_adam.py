@@ -1,0 +1,47 @@
+"""DeepSpeed's Adam for the host, which is compiled at first use."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils import cpp_extension
+
+from benchbox.worker.models import UnsupportedCase
+
+OPTIMIZER_NAME = "deepspeed.ops.adam.DeepSpeedCPUAdam(adamw_mode=False)"
+
+
+def host_adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+    """Adam as torch has it (not AdamW), over weights that lie in host memory.
+
+    Raises:
+        UnsupportedCase: the extension cannot be built here.
+    """
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    _build()
+    optimizer: torch.optim.Optimizer = DeepSpeedCPUAdam(parameters, lr=learning_rate, adamw_mode=False)
+    return optimizer
+
+
+def _build() -> None:
+    from deepspeed.ops.op_builder import CPUAdamBuilder
+
+    folder = Path(cpp_extension._get_build_directory(CPUAdamBuilder.NAME, verbose=False))  # type: ignore[no-untyped-call] # noqa: SLF001
+    with (folder / "one-at-a-time").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # the kernel lets go of this one when a builder is killed
+        (folder / "lock").unlink(missing_ok=True)  # torch's own stays, and is waited for for ever
+        try:
+            CPUAdamBuilder().load(verbose=False)
+        except Exception as error:
+            raise UnsupportedCase(f"DeepSpeedCPUAdam cannot be built: {first_error(str(error))}") from error
+
+
+def first_error(text: str) -> str:
+    """The line that says what is wrong: the compiler's first error, or else the first line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
+    return next((line for line in lines if " error: " in line or "fatal error" in line), lines[0])
