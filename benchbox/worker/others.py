@@ -8,6 +8,8 @@ import resource
 import time
 from pathlib import Path
 
+import psutil
+
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -15,18 +17,32 @@ class OthersWatch:
     """Two readings, one when it is made and one when it is asked; nothing in between."""
 
     def __init__(self) -> None:
+        self._peers = _peers()
         self._at_s = time.monotonic()
         self._busy_s = _machine_busy_s()
-        self._own_s = _own_s()
+        self._own_s = self._read_own_s()
 
     def used_pct(self) -> float | None:
-        """Percent of all processors' time that neither this process nor its loader processes used; the kernel
-        counts in ticks of 10 ms, so it says little about less than a second. ``None`` without /proc/stat."""
+        """Percent of all processors' time that neither this process, nor its loader processes, nor the ranks
+        beside it used; the kernel counts in ticks of 10 ms, so it says little about less than a second.
+        ``None`` without /proc/stat."""
         busy_s, passed_s = _machine_busy_s(), time.monotonic() - self._at_s
         if self._busy_s is None or busy_s is None or passed_s <= 0:
             return None
-        others_s = (busy_s - self._busy_s) - (_own_s() - self._own_s)
+        others_s = (busy_s - self._busy_s) - (self._read_own_s() - self._own_s)
         return max(0.0, 100 * others_s / (passed_s * (os.cpu_count() or 1)))
+
+    def _read_own_s(self) -> float:
+        return _own_s() + sum(map(_child_s, self._peers))
+
+
+def _peers() -> list[int]:
+    """The other ranks on this machine and their loader processes: what torchrun started beside this one."""
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) == 1:
+        return []
+    own = {os.getpid(), *(child.pid for child in multiprocessing.active_children())}
+    started = psutil.Process(os.getppid()).children(recursive=True)
+    return [process.pid for process in started if process.pid not in own]
 
 
 def _machine_busy_s() -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -63,3 +64,33 @@ def test_loader_processes_count_as_own_work() -> None:
         return own_child < used_beside_a_stranger()
 
     assert holds_in_some_round(holds)
+
+
+BESIDE = """
+import subprocess, sys
+busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+subprocess.run([sys.executable, "-c", '''
+import time
+from benchbox.worker.others import OthersWatch
+watch = OthersWatch()
+time.sleep(1)
+print(watch.used_pct())
+'''])
+busy.kill()
+"""
+
+
+def test_a_rank_beside_this_one_counts_as_own_work() -> None:
+    """torchrun starts both, as this script does."""
+
+    def used_beside_a_busy_process(local_world_size: str) -> float:
+        environment = os.environ | {"LOCAL_WORLD_SIZE": local_world_size}
+        done = subprocess.run(
+            [sys.executable, "-c", BESIDE], env=environment, capture_output=True, text=True, check=True
+        )
+        return float(done.stdout)
+
+    gap = 0.1 * 100 / multiprocessing.cpu_count()
+    assert holds_in_some_round(
+        lambda: used_beside_a_busy_process("2") + gap <= used_beside_a_busy_process("1")
+    )
