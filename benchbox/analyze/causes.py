@@ -161,10 +161,36 @@ def _operators(gathered: Gathered, places: Sequence[Place], rest: float) -> list
         bottleneck = _OF_BOUND[place.bound]
         if place.operator_class == "optimizer" and place.bound != "launch":
             bottleneck = "optimizer"
+        if (
+            place.operator_class == "matmul"
+            and place.bound == "memory-bandwidth"
+            and _weights(gathered, working)
+        ):
+            bottleneck = "optimizer"
         if on_gpu and bottleneck == "host-launch":
             bottleneck = "memory-bandwidth"  # a kernel that runs is not the host's delay
         grouped.setdefault(bottleneck, []).append(place)
     return [_group(bottleneck, group, rest / own_share) for bottleneck, group in grouped.items()]
+
+
+def _weights(gathered: Gathered, working: Sequence[Place]) -> bool:
+    """Whether products that memory bounds belong to the optimizer: they move weights and not samples.
+
+    Forward reads every weight, backward reads it and writes its gradient. Where that is most of what products
+    must move, they cost the same however few the samples, and, like the update of the weights, less for each
+    sample with more of them. Where the update itself is the smaller part by far, they stand for themselves.
+    """
+    profile, num_parameters = gathered.profile, gathered.num_parameters
+    if profile is None or num_parameters is None:
+        return False
+    operators = {operator.operator_class: operator for operator in profile.operators}
+    moved = operators["matmul"].least_bytes if "matmul" in operators else None
+    shares = {place.operator_class: place.share for place in working}
+    size = 4 if gathered.case.precision in ("fp32", "tf32") else 2
+    weights = 3 * size * num_parameters * gathered.case.gradient_accumulation_steps
+    return bool(
+        moved and weights >= 0.5 * moved and shares.get("optimizer", 0.0) >= 0.5 * shares.get("matmul", 0.0)
+    )
 
 
 def _group(bottleneck: Bottleneck, group: Sequence[Place], scale: float) -> Cause:

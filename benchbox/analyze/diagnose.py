@@ -80,7 +80,6 @@ def _verdict(
     leading = causes[0]
     if avoidable is not None and avoidable.share >= _AVOIDABLE_HOLDS:
         leading = avoidable
-    leading = _parameters_first(gathered, causes, leading)
     others = [cause for cause in causes if cause is not leading]
     next_share = others[0].share if others else 0.0
     evidence = (*leading.evidence, *_fixed_part(gathered))
@@ -92,22 +91,6 @@ def _verdict(
         return leading.bottleneck, "sure", evidence
     clear = leading.share >= _AHEAD * next_share or leading.bottleneck in _AVOIDABLE
     return leading.bottleneck, ("likely" if clear and leading.direct else "unsure"), evidence
-
-
-def _parameters_first(gathered: Gathered, causes: Sequence[Cause], leading: Cause) -> Cause:
-    """The optimizer, where weights and not samples are what the step is busy with.
-
-    Products with few samples only read and write weights, so they are bound by memory too. What they and the
-    optimizer have in common is that they do not grow with the batch: if most of the step does not, and the
-    optimizer is the larger part of what is known of it, it is the optimizer that is in the way.
-    """
-    optimizer = next((c for c in causes if c.bottleneck == "optimizer"), None)
-    if optimizer is None or leading.bottleneck not in ("compute", "memory-bandwidth"):
-        return leading
-    fixed = _fixed_share(gathered)
-    if fixed is not None and fixed >= 0.5 and optimizer.share >= max(0.25, 0.6 * leading.share):
-        return optimizer
-    return leading
 
 
 def _fixed_share(gathered: Gathered) -> float | None:
