@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add benchbox's own options."""
     group = parser.getgroup("benchbox")
-    group.addoption("--benchbox-device", default="auto", help="auto, cpu, cuda, or GPUs: cuda:0,cuda:1 or UUIDs")
+    group.addoption(
+        "--benchbox-device", default="auto", help="auto, cpu, cuda, or GPUs: cuda:0,cuda:1 or UUIDs"
+    )
     group.addoption("--benchbox-out", default=None, help="folder to keep the reports in, one folder a suite")
 
 

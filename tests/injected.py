@@ -255,7 +255,7 @@ class Rig:
         )
         environment = self._environments[settings.host_allocator]
         gathered = gather(result)
-        others = others_pct(gathered, environment) if gathered else None
+        others = others_pct(gathered) if gathered else None
         return Found(diagnose_case(result, environment, self.ceilings, None), others or 0.0)
 
     def attempt(self, case: Case, settings: MeasureSettings, limit_bytes: int | None = None) -> AttemptResult:

@@ -10,7 +10,6 @@ from benchbox.schema import (
     Case,
     CaseResult,
     Communication,
-    Environment,
     InputAblation,
     PhaseTimes,
     ProfiledStep,
@@ -55,20 +54,8 @@ def gather(result: CaseResult) -> Gathered | None:
     )
 
 
-def others_pct(gathered: Gathered, environment: Environment) -> float | None:
-    """Percent of all processors' time that processes outside of this run took while steps were measured, the
-    most in any attempt; ``None`` where nobody looked.
-
-    Each rank sees its fellows among the others, so what these used themselves is taken off.
-    """
-    shares = []
-    num_local = max((rank.local_rank for rank in gathered.ranks), default=0) + 1
-    for rank in gathered.ranks:
-        usage = rank.host_usage
-        wall_s = sum(w.end_at_ns - w.start_at_ns for w in rank.windows) / 1e9
-        if usage is None or usage.other_cpu_pct is None or wall_s <= 0:
-            continue
-        own_pct = 100 * (usage.cpu_user_s + usage.cpu_kernel_s) / wall_s
-        own_pct /= max(1, environment.host.num_usable_processors)
-        shares.append(max(0.0, usage.other_cpu_pct - (num_local - 1) * own_pct))
-    return max(shares, default=None)
+def others_pct(gathered: Gathered) -> float | None:
+    """Percent of all processors' time that processes outside of the case took while its steps were measured,
+    the most in any attempt; ``None`` where nobody looked."""
+    usages = [rank.host_usage for rank in gathered.ranks if rank.host_usage is not None]
+    return max((u.other_cpu_pct for u in usages if u.other_cpu_pct is not None), default=None)

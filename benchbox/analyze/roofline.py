@@ -48,6 +48,16 @@ class Place(NamedTuple):
     """Of the ceiling that bounds it; 1 is all. Above 1 where caches serve what should come from memory."""
 
 
+def matmul_ceiling(
+    precision: Precision, ceilings: Ceilings | None, profile: HardwareProfile | None
+) -> tuple[float | None, Literal["run", "profile"] | None]:
+    """TFLOP/s of the best matrix product in ``precision``, and whether this run or the profile says so."""
+    for found in (rates(precision, ceilings, None), rates(precision, None, profile)):
+        if found is not None and found.matmul_flops is not None:
+            return found.matmul_flops / 1e12, found.source
+    return None, None
+
+
 def rates(precision: Precision, ceilings: Ceilings | None, profile: HardwareProfile | None) -> Rates | None:
     """The run's own ceilings first, else what the hardware profile says was reached; ``None`` for neither."""
     if ceilings is not None:

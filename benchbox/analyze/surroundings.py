@@ -116,7 +116,7 @@ def disturbance(
     """Others' work that took processors or the device away while steps were measured."""
     figures: list[Evidence] = []
     names: list[str] = []
-    others = others_pct(gathered, environment)
+    others = others_pct(gathered)
     if others is not None and others >= _NAMED_OTHERS_PCT:
         figures.append(Evidence(what="of all processors used by others meanwhile", value=others, unit="%"))
         names.append(f"other processes used {others:.0f} % of the processors")

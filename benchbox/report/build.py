@@ -48,6 +48,7 @@ def build_report(
             case,
             tuple(attempt for attempt in ordered if attempt.case_id == case.case_id),
             profile,
+            ceilings,
             suite.measure.repetitions,
             complete=complete,
         )
@@ -75,6 +76,7 @@ def _case_result(
     case: Case,
     attempts: tuple[AttemptResult, ...],
     profile: HardwareProfile | None,
+    ceilings: Ceilings | None,
     repetitions: int,
     *,
     complete: bool,
@@ -84,7 +86,7 @@ def _case_result(
         outcome = None
         reason = f"the run was ended after {len(attempts)} of {repetitions} repetitions"
     # A case that failed once has no figure to be compared by; what its other attempts measured stays in them.
-    summary = summarize_case(case, attempts, profile) if outcome in ("ok", None) else None
+    summary = summarize_case(case, attempts, profile, ceilings) if outcome in ("ok", None) else None
     result = CaseResult(case=case, outcome=outcome, reason=reason, attempts=attempts, summary=summary)
     return replace(result, hints=case_hints(result))
 
