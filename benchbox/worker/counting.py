@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -70,12 +71,11 @@ def _moved_bytes(func: Any, name: str, args: Any, kwargs: dict[str, Any], result
 
 
 def _size(tensors: Iterable[Tensor]) -> int:
-    """Each tensor once; an expanded one is no larger than what is stored of it."""
-    distinct = {id(tensor): tensor for tensor in tensors}
+    """Each tensor once; along an expanded dimension there is only one element."""
+    distinct = {id(tensor): tensor for tensor in tensors if tensor.layout == torch.strided}
     return sum(
-        min(t.numel() * t.element_size(), t.untyped_storage().nbytes())
+        t.element_size() * math.prod(n for n, stride in zip(t.shape, t.stride(), strict=True) if stride)
         for t in distinct.values()
-        if t.layout == torch.strided
     )
 
 
