@@ -74,6 +74,8 @@ class Injected(NamedTuple):
     settings: dict[str, Any] = {}  # noqa: RUF012 - never changed
     memory_above_need: float | None = None
     """The worker is held to its need (of data, by a run without a limit) times this."""
+    slow: bool = False
+    """Takes so long on two processors that only `make perf` runs it."""
     burners: int = 0
     """Processes that keep a processor busy meanwhile; the right answer is then never a sure one."""
 
@@ -100,16 +102,24 @@ TABLE: dict[str, Injected] = {
         QUICK_IMAGES | {"data": "loader", "num_loader_workers": 0, "per_device_batch_size": 256},
     ),
     "reference 1": Injected(
-        "reference-cnn, batch 1", ("optimizer",), REFERENCE_CNN | {"per_device_batch_size": 1}
+        "reference-cnn, batch 1", ("optimizer",), REFERENCE_CNN | {"per_device_batch_size": 1}, slow=True
     ),
     "reference 2": Injected(
         "reference-cnn, batch 2", ("optimizer",), REFERENCE_CNN | {"per_device_batch_size": 2}
     ),
-    "reference 32": Injected(
-        "reference-cnn, batch 32",
+    "reference 4": Injected(
+        "reference-cnn, batch 4", ("optimizer",), REFERENCE_CNN | {"per_device_batch_size": 4}, slow=True
+    ),
+    "reference 16": Injected(
+        "reference-cnn, batch 16",
         ("compute", "memory-bandwidth"),
-        REFERENCE_CNN | {"per_device_batch_size": 32},
-        {"min_measured_steps": 2, "repetitions": 3},
+        REFERENCE_CNN | {"per_device_batch_size": 16},
+    ),
+    "reference 64": Injected(
+        "reference-cnn, batch 64",
+        ("compute", "memory-bandwidth"),
+        REFERENCE_CNN | {"per_device_batch_size": 64},
+        slow=True,
     ),
     "weights": Injected(
         "mlp 4096-4096-10, batch 2",
