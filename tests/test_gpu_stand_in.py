@@ -363,7 +363,8 @@ from benchbox.report.from_run import report_of_run
 suite = Path(os.environ["SUITE"])
 out = suite.parent / "out"
 with SuiteRun(load_suite(suite), suite.parent, out, device="cpu", resume=False, force=False) as run:
-    run._sampler = lambda case: Sampler(50, [os.environ["UUID"]], run._nvml)  # as if it trained there
+    watched = [os.environ["UUID"]]  # as if it trained there
+    run._site.sampler = lambda case: Sampler(50, watched, run._site.nvml)
     memory = [e.device_memory_used_bytes for e in run.events() if isinstance(e, Tick)]
     write_report(report_of_run(run), out / "report.json")
 print(json.dumps(memory))

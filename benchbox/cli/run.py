@@ -125,11 +125,11 @@ def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:
         except KeyboardInterrupt:
             return True
         finally:
-            _ignore_interrupts()
+            ignore_interrupts()
     return False
 
 
-def _ignore_interrupts() -> None:
+def ignore_interrupts() -> None:
     """From here to the end, so that no Ctrl-C, and no second one, costs the report of what is measured."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

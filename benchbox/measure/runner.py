@@ -11,11 +11,9 @@ from types import TracebackType
 import msgspec
 
 from benchbox.errors import BadInputError
-from benchbox.measure.attempt import Tick, unsupported, watch_attempt
+from benchbox.measure.attempt import Tick
 from benchbox.measure.ceilings import ask_ceilings, probe_seconds
 from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case
-from benchbox.measure.devices import find_devices, name_slice
-from benchbox.measure.environment import describe_environment
 from benchbox.measure.folder import (
     JOURNAL_NAME,
     TRACES_NAME,
@@ -30,14 +28,9 @@ from benchbox.measure.journal import (
     check_same_suite,
     read_journal,
 )
-from benchbox.measure.launch import WorkerServer, worker_variables
-from benchbox.measure.nvml import Nvml
 from benchbox.measure.order import Settled, rounds
-from benchbox.measure.placement import Placement, default_num_threads
-from benchbox.measure.sampler import Sampler
-from benchbox.measure.torch_facts import ask_torch
+from benchbox.measure.site import Site
 from benchbox.plan.hardware import load_profiles, match_profile
-from benchbox.plan.supported import why_unsupported
 from benchbox.schema import (
     SCHEMA_VERSION,
     AttemptResult,
@@ -93,12 +86,11 @@ class SuiteRun:
         self.telemetry_cost: TelemetryCost | None = None
         self.ceilings: Ceilings | None = None
         self._suite_dir = suite_dir.absolute()
-        self._device_choice = device
         self._resume = resume
         self._force = force
         self._trace = trace
         self._settled = Settled(suite)
-        self._server: WorkerServer | None = None
+        self._site = Site(suite.cases, suite.measure, device)
         self._journal: Journal | None = None
         self._closing = contextlib.ExitStack()
 
@@ -107,13 +99,11 @@ class SuiteRun:
             refuse_to_overwrite(self.out_dir, resume=self._resume, force=self._force)
             closing.callback(self._close_journal)
             finished = self._read_finished()
-            self._nvml = Nvml()
-            closing.callback(self._nvml.close)
-            closing.callback(self._close_server)
-            self._start_server()
+            closing.enter_context(self._site)
+            self.environment = self._site.environment
             self._open_folder(finished)
             closing.callback(shutil.rmtree, self._work_dir, ignore_errors=True)
-            closing.callback(self._close_server)  # first of all, so that no worker writes there any more
+            closing.callback(self._site.close_server)  # first of all, so that no worker writes there any more
             self._closing = closing.pop_all()
         return self
 
@@ -134,14 +124,15 @@ class SuiteRun:
                 if (case.case_id, repetition) in self._settled:
                     continue
                 yield Started(case, repetition, len(self._settled), num_total)
-                with contextlib.closing(self._attempt(case, repetition)) as watched:
+                task = self._task(case, self.suite.measure, repetition, extra_passes=repetition == 0)
+                with contextlib.closing(self._site.attempt(task)) as watched:
                     for event in watched:
                         if isinstance(event, AttemptResult):
                             self._append(JournalLine(attempt=event))
                             self.attempts.append(event)
                             self._settled.add(event)
                         yield event
-            self._close_server()
+            self._site.close_server()
 
     def can_measure_ceilings(self) -> bool:
         """False where they are known already, were not asked for or nothing is left to run."""
@@ -151,7 +142,7 @@ class SuiteRun:
         """Set ``ceilings``, where that can be done and the probes go well."""
         if not self.can_measure_ceilings():
             return
-        self.ceilings = ask_ceilings(self._running_server(), self.suite, self._placement.device())
+        self.ceilings = ask_ceilings(self._site.running_server(), self.suite, self._site.placement.device())
         if self.ceilings is not None:
             self._append(JournalLine(ceilings=self.ceilings))
 
@@ -169,12 +160,12 @@ class SuiteRun:
         if self.telemetry_cost is not None or fastest is None:
             return
         case, step_s = fastest
-        sampler = self._sampler(case)
+        sampler = self._site.sampler(case)
         if sampler is None:
             return
         task = self._task(case, cost_settings(self.suite.measure), 0, extra_passes=False)
-        variables = self._placement.rank_variables(case, self.suite.measure)
-        self.telemetry_cost = cost_of_watching(self._running_server(), task, sampler, step_s, variables)
+        server, variables = self._site.running_server(), self._site.rank_variables(case)
+        self.telemetry_cost = cost_of_watching(server, task, sampler, step_s, variables)
         if self.telemetry_cost is not None:
             self._append(JournalLine(telemetry_cost=self.telemetry_cost))
 
@@ -201,7 +192,7 @@ class SuiteRun:
             case=case,
             measure=settings,
             attempt=repetition,
-            device=self._placement.device(),
+            device=self._site.placement.device(),
             extra_passes=extra_passes,
             run_dir=str(self._work_dir),
             attempt_dir=str(self._work_dir / f"{case.case_id}-{repetition}-{len(self.attempts)}"),
@@ -211,51 +202,6 @@ class SuiteRun:
             if self._trace and extra_passes
             else None,
         )
-
-    def _attempt(self, case: Case, repetition: int) -> Generator[Tick | AttemptResult, None, None]:
-        reason = why_unsupported(case, self._machine)
-        if reason is not None:
-            yield unsupported(case, repetition, reason)
-            return
-        task = self._task(case, self.suite.measure, repetition, extra_passes=repetition == 0)
-        variables = self._placement.rank_variables(case, self.suite.measure)
-        yield from watch_attempt(self._running_server(), task, self._sampler(case), variables)
-
-    def _sampler(self, case: Case) -> Sampler | None:
-        hz = self.suite.measure.telemetry_hz
-        return Sampler(hz, self._placement.uuids(case), self._nvml) if hz > 0 else None
-
-    def _start_server(self) -> None:
-        """Start the first server, learn from it what this machine is, and where cases will train."""
-        settings, num_threads = self.suite.measure, default_num_threads()
-        variables = worker_variables(settings, num_threads, None)
-        self._server = WorkerServer(variables)
-        answer = ask_torch(self._server, cudnn_benchmark=settings.cudnn_benchmark)
-        answer = answer._replace(facts=name_slice(answer.facts, self._nvml))
-        chosen = find_devices(self._device_choice, answer, self._nvml)
-        self._placement = Placement(chosen, answer.facts, num_threads)
-        self._machine = self._placement.machine()
-        self._variables = worker_variables(settings, num_threads, self._placement.worker_visible())
-        if self._variables != variables:
-            self._close_server()
-        used = max(case.world_size for case in self.suite.cases)
-        alone = all(case.strategy == "single" for case in self.suite.cases)
-        group = {} if alone else self._placement.group_variables()
-        self.environment = describe_environment(
-            answer.facts, chosen[:used], self._nvml, settings, group | self._variables
-        )
-
-    def _running_server(self) -> WorkerServer:
-        if self._server is not None and self._server.has_ended():
-            self._close_server()
-        if self._server is None:
-            self._server = WorkerServer(self._variables)
-        return self._server
-
-    def _close_server(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
 
     def _read_finished(self) -> Finished:
         """What there is to go on with; its journal is locked from here on."""

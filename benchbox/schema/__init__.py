@@ -41,6 +41,7 @@ from benchbox.schema.evidence import (
     ProfiledStep,
 )
 from benchbox.schema.hardware import HardwareProfile, PrecisionRates, ProbeResult, ReachedRates
+from benchbox.schema.max_batch import BatchTry, ConfigurationResult, MaxBatchReport, SearchEnd
 from benchbox.schema.result import (
     AttemptResult,
     CaseResult,
@@ -75,6 +76,7 @@ __all__ = [
     "AllReduceCeiling",
     "AttemptResult",
     "BatchSplit",
+    "BatchTry",
     "Bottleneck",
     "Case",
     "CaseResult",
@@ -82,6 +84,7 @@ __all__ = [
     "Ceilings",
     "Communication",
     "Confidence",
+    "ConfigurationResult",
     "Count",
     "DataSource",
     "DeviceFacts",
@@ -100,6 +103,7 @@ __all__ = [
     "JournalHeader",
     "JournalLine",
     "LossCheck",
+    "MaxBatchReport",
     "MeasureSettings",
     "MemoryEstimate",
     "MemoryFormat",
@@ -120,6 +124,7 @@ __all__ = [
     "Record",
     "Report",
     "Scaling",
+    "SearchEnd",
     "StopReason",
     "Strategy",
     "Suggestion",

@@ -37,6 +37,8 @@ class WorkerTask(Record, frozen=True, kw_only=True):
     """Where the user's own model may be imported from, searched last."""
     data_root: str
     """The folder that a relative ``data_dir`` starts from."""
+    memory_limit_bytes: PositiveInt | None = None
+    """Of private memory of each process (RLIMIT_DATA); what goes beyond it is out of memory."""
     trace_path: str | None = None
     """Where the Chrome trace of the profiled step goes; ``None``: it is not kept."""
 

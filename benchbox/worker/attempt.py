@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import resource
 import time
 import traceback
 from collections.abc import Callable
@@ -95,6 +96,8 @@ def write_aside(path: Path, data: bytes) -> None:
 
 def _prepare(task: WorkerTask, place: Place) -> torch.device:
     """Set what holds for the whole process; the device that this rank trains on."""
+    if task.memory_limit_bytes is not None:
+        _bound_memory(task.memory_limit_bytes)
     device = torch.device(task.device)
     if device.type == "cuda" and place.world_size > 1:
         device = torch.device("cuda", place.local_rank)
@@ -159,6 +162,14 @@ def _write_so_far(record: RankRecord) -> None:
     record.fields["extra_passes_failed_reason"] = "the process was ended during its extra passes"
     record.write("ok", None)
     record.fields["extra_passes_failed_reason"] = None
+
+
+def _bound_memory(num_bytes: int) -> None:
+    """Let allocations beyond ``num_bytes`` of private memory fail, which torch reports, before the kernel has
+    to kill somebody. A limit that is there already is not raised."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = num_bytes if hard == resource.RLIM_INFINITY else min(num_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _uuid(device: torch.device) -> str | None:

@@ -16,6 +16,7 @@ from benchbox.worker.loop import run_steps
 from benchbox.worker.ranks import Ranks
 
 _NUM_PAIRS = 6  # of blocks, where there are steps enough
+_NUM_FIRST_STEPS = 2  # in which DeepSpeed records, and compares among ranks, what is gathered when
 
 # A ring sends all but a rank's own part: once to gather or to scatter, twice to do one after the other.
 _TIMES_SENT = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2}
@@ -34,6 +35,8 @@ def time_communication(
     clock = make_clock(engine.device, block)
     on: list[float] = []
     off: list[float] = []
+    for _ in range(_NUM_FIRST_STEPS):
+        engine.step(next(batches))
     torch.set_flush_denormal(True)  # nonsense may be tiny, and arithmetic on such numbers is slow on a CPU
     try:
         for pair in range(num_pairs):

@@ -265,7 +265,7 @@ import msgspec
 suite = Path(os.environ["SUITE"])
 out = suite.parent / "out"
 with SuiteRun(load_suite(suite), suite.parent, out, device="cpu", resume=False, force=False) as run:
-    run._sampler = lambda case: Sampler(50, ["GPU-0", "GPU-1"], run._nvml)  # as if it trained there
+    run._site.sampler = lambda case: Sampler(50, ["GPU-0", "GPU-1"], run._site.nvml)  # as if it trained there
     list(run.events())
     print(msgspec.json.encode(run.attempts).decode())
 """

@@ -12,12 +12,14 @@ from __future__ import annotations
 import ast
 import gc
 import multiprocessing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import torch
+import torch.distributed
 from torch import nn
 
 import benchbox
@@ -26,7 +28,9 @@ from benchbox.worker.attempt import run_attempt
 from benchbox.worker.data import generate_images, make_batches
 from benchbox.worker.engine import check_supported
 from benchbox.worker.models import UnsupportedCase
+from benchbox.worker.ranks import Place, Ranks
 from benchbox.worker.strategies import make_engine
+from benchbox.worker.strategies.single import TorchEngine
 from tests.worker.tasks import CPU, IMAGES, make_case, make_task, write_model
 from tests.worker.watch import put_on
 
@@ -54,7 +58,7 @@ CASE_CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "precision": ({}, {"precision": "bf16"}),
     "gradient_checkpointing": ({}, {"gradient_checkpointing": True}),
     "strategy": ({}, {"strategy": "ddp"}),
-    "world_size": ({}, {"world_size": 2}),
+    "world_size": ({"strategy": "ddp"}, {"world_size": 2}),
     "gradient_accumulation_steps": ({}, {"gradient_accumulation_steps": 2}),
     "memory_format": ({}, {"memory_format": "channels_last"}),
     "compile": ({}, {"compile": True}),
@@ -98,6 +102,8 @@ READ_BY_THE_CONTROLLER = {
     "host_allocator": "measure/launch.py",
     "ceiling_seconds": "measure/ceilings.py",
 }
+READ_BY_SEVERAL_RANKS = {"num_communication_steps": "worker/passes.py"}  # tried in test_strategies.py
+READ_ELSEWHERE = READ_BY_THE_CONTROLLER | READ_BY_SEVERAL_RANKS
 
 
 # --- cases -------------------------------------------------------------------------------------------------
@@ -112,9 +118,12 @@ def observe(folder: Path, case: Case) -> dict[str, Any]:
     engine = make_engine(case, CPU, (str(folder),))
     gc.collect()
     helpers = len(multiprocessing.active_children())
-    batches = make_batches(make_task(folder, case, import_dirs=(str(folder),)), CPU)
+    last_of_all = Ranks(Place(rank=case.world_size - 1, world_size=case.world_size), None)
+    batches = make_batches(make_task(folder, case, import_dirs=(str(folder),)), CPU, last_of_all)
     step = next(batches)
+    assert isinstance(engine, TorchEngine)
     seen: dict[str, Any] = {
+        "engine": type(engine).__name__,
         "compiled": isinstance(engine._forward, torch._dynamo.OptimizedModule),
         "loader processes": len(multiprocessing.active_children()) - helpers,
         "batch": [(inputs.shape, inputs.double().sum().item(), targets.tolist()) for inputs, targets in step],
@@ -134,6 +143,14 @@ def observe(folder: Path, case: Case) -> dict[str, Any]:
     return seen
 
 
+@pytest.fixture
+def group_of_one() -> Iterator[None]:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group_of_one")
 @pytest.mark.parametrize("field", [name for name in Case.__struct_fields__ if name not in NAMES_THE_CASE])
 def test_the_worker_acts_on_every_field_of_a_case(tmp_path: Path, field: str) -> None:
     base, change = CASE_CHANGES[field]
@@ -182,7 +199,7 @@ def observe_settings(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: A
 
 
 @pytest.mark.parametrize(
-    "field", [name for name in MeasureSettings.__struct_fields__ if name not in READ_BY_THE_CONTROLLER]
+    "field", [name for name in MeasureSettings.__struct_fields__ if name not in READ_ELSEWHERE]
 )
 def test_the_worker_acts_on_every_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
@@ -193,9 +210,9 @@ def test_the_worker_acts_on_every_setting(
     assert observe_settings(tmp_path, monkeypatch, **change) != before
 
 
-@pytest.mark.parametrize(("field", "file"), READ_BY_THE_CONTROLLER.items())
-def test_the_other_settings_are_read_by_the_controller(field: str, file: str) -> None:
-    """That they also have their effect is for the controller's own tests to show."""
+@pytest.mark.parametrize(("field", "file"), READ_ELSEWHERE.items())
+def test_the_other_settings_are_read(field: str, file: str) -> None:
+    """That they also have their effect is for other tests to show."""
     tree = ast.parse((Path(benchbox.__file__).parent / file).read_text())
     read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert field in read

@@ -31,7 +31,7 @@ def host_adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch
 def _build() -> None:
     from deepspeed.ops.op_builder import CPUAdamBuilder
 
-    folder = Path(cpp_extension._get_build_directory(CPUAdamBuilder.NAME, verbose=False))  # type: ignore[no-untyped-call] # noqa: SLF001
+    folder = Path(cpp_extension._get_build_directory(CPUAdamBuilder.NAME, verbose=False))  # noqa: SLF001
     with (folder / "one-at-a-time").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)  # the kernel lets go of this one when a builder is killed
         (folder / "lock").unlink(missing_ok=True)  # torch's own stays, and is waited for for ever

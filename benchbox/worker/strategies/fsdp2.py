@@ -70,7 +70,10 @@ class Fsdp2Engine(TorchEngine):
 
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:
-        """Put functions that exchange nothing in the place of those that FSDP2 calls."""
+        """Put functions that exchange nothing in the place of those that FSDP2 calls.
+
+        In fp16 ranks still tell each other, in one number, whether a gradient overflowed.
+        """
         real = {name: getattr(dist, name) for name in _SILENCED if hasattr(dist, name)}
         try:
             for name in real:

@@ -8,8 +8,8 @@ from torch import Tensor
 def repeat_own(output_tensor: Tensor, input_tensor: Tensor, *_: object, **__: object) -> None:
     """Write this rank's part in the place of every rank's, as much as a gather writes.
 
-    What lay in that memory before could be no numbers at all, and a step that overflows is skipped. The rank's
-    own part may lie in its place already.
+    What lay in that memory before could be no numbers at all, and a step that overflows is skipped. The
+    rank's own part may lie in its place already.
     """
     own = input_tensor.reshape(-1)
     for part in output_tensor.view(-1, own.numel()):

@@ -109,8 +109,8 @@ class ZeroEngine(Engine):
         and after each micro-batch in the others; then updated weights, or in stage 3 all weights at every
         use, reach everybody.
 
-        In stages 1 and 2 DeepSpeed 0.19 sends more: it reduces gradients to all ranks (all-reduce). In stage 3
-        it keeps what it has gathered for the backward pass if so many numbers are within its bounds.
+        In stages 1 and 2 DeepSpeed 0.19 sends more: it reduces gradients to all ranks (all-reduce). In stage
+        3 it keeps what it has gathered for the backward pass if so many numbers are within its bounds.
         """
         num_bytes = self._dtype.itemsize * self._num_trained
         num_micro_batches = self._deepspeed.gradient_accumulation_steps()

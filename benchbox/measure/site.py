@@ -1,0 +1,110 @@
+"""Where attempts run: the worker server, the devices and the driver that watches them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Sequence
+from types import TracebackType
+
+from benchbox.measure.attempt import Tick, unsupported, watch_attempt
+from benchbox.measure.devices import find_devices, name_slice
+from benchbox.measure.environment import describe_environment
+from benchbox.measure.launch import WorkerServer, worker_variables
+from benchbox.measure.nvml import Nvml
+from benchbox.measure.placement import Placement, default_num_threads
+from benchbox.measure.sampler import Sampler
+from benchbox.measure.torch_facts import ask_torch
+from benchbox.plan.supported import why_unsupported
+from benchbox.schema import AttemptResult, Case, MeasureSettings, WorkerTask
+
+
+class Site:
+    """Entering it starts a worker server and learns what this machine is.
+
+    Args:
+        cases: all that may run here; they decide how many devices the environment names.
+        settings: how they are measured.
+        device: as the user chose it.
+
+    Raises (on entering):
+        BadInputError: no such device.
+        WorkerStartError: the worker's interpreter cannot be started.
+    """
+
+    def __init__(self, cases: Sequence[Case], settings: MeasureSettings, device: str) -> None:
+        self.nvml: Nvml
+        self.placement: Placement
+        self._cases = cases
+        self._settings = settings
+        self._device_choice = device
+        self._server: WorkerServer | None = None
+        self._closing = contextlib.ExitStack()
+
+    def __enter__(self) -> Site:
+        with contextlib.ExitStack() as closing:
+            self.nvml = Nvml()
+            closing.callback(self.nvml.close)
+            closing.callback(self.close_server)
+            self._start_first_server()
+            self._closing = closing.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+    def why_unsupported(self, case: Case) -> str | None:
+        """Why ``case`` cannot run here, as far as it is known before a process starts."""
+        return why_unsupported(case, self._machine)
+
+    def attempt(self, task: WorkerTask) -> Generator[Tick | AttemptResult, None, None]:
+        """Run ``task``; as :func:`watch_attempt`. No process is started for what cannot run here."""
+        reason = self.why_unsupported(task.case)
+        if reason is not None:
+            yield unsupported(task.case, task.attempt, reason)
+            return
+        server, sampler = self.running_server(), self.sampler(task.case)
+        yield from watch_attempt(server, task, sampler, self.rank_variables(task.case))
+
+    def rank_variables(self, case: Case) -> dict[str, str]:
+        """The environment of the ranks of ``case``, on top of the server's."""
+        return self.placement.rank_variables(case, self._settings)
+
+    def sampler(self, case: Case) -> Sampler | None:
+        """A new sampler for an attempt of ``case``; ``None`` with telemetry off."""
+        hz = self._settings.telemetry_hz
+        return Sampler(hz, self.placement.uuids(case), self.nvml) if hz > 0 else None
+
+    def running_server(self) -> WorkerServer:
+        """The worker server; a new one where there is none, or the last one has ended."""
+        if self._server is not None and self._server.has_ended():
+            self.close_server()
+        if self._server is None:
+            self._server = WorkerServer(self._variables)
+        return self._server
+
+    def close_server(self) -> None:
+        """End the worker server, if there is one, with all that it started."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _start_first_server(self) -> None:
+        settings, num_threads = self._settings, default_num_threads()
+        variables = worker_variables(settings, num_threads, None)
+        self._server = WorkerServer(variables)
+        answer = ask_torch(self._server, cudnn_benchmark=settings.cudnn_benchmark)
+        answer = answer._replace(facts=name_slice(answer.facts, self.nvml))
+        chosen = find_devices(self._device_choice, answer, self.nvml)
+        self.placement = Placement(chosen, answer.facts, num_threads)
+        self._machine = self.placement.machine()
+        self._variables = worker_variables(settings, num_threads, self.placement.worker_visible())
+        if self._variables != variables:
+            self.close_server()
+        used = max(case.world_size for case in self._cases)
+        alone = all(case.strategy == "single" for case in self._cases)
+        group = {} if alone else self.placement.group_variables()
+        self.environment = describe_environment(
+            answer.facts, chosen[:used], self.nvml, settings, group | self._variables
+        )
