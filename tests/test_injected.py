@@ -102,7 +102,8 @@ for number, (name, lines) in enumerate(telemetry.items()):
     set_driver("device_count 1", "0.uuid GPU-" + os.environ["UUID"], *lines)
     with SuiteRun(load_suite(suite), suite.parent, suite.parent / str(number), device="cpu",
                   resume=False, force=False) as run:
-        run._site.sampler = lambda case: Sampler(50, [os.environ["UUID"]], run._site.nvml)  # as if it trained there
+        nvml = run._site.nvml
+        run._site.sampler = lambda case: Sampler(50, [os.environ["UUID"]], nvml)  # as if it trained there
         for _ in run.events():
             pass
         facts = DeviceFacts(index=0, name="a GPU", uuid=os.environ["UUID"], max_clock_sm_mhz=1980.0,

@@ -137,7 +137,9 @@ def _run(
         return "ok", None
 
     started_at = time.monotonic()
-    passes = extra_passes(task, device, ranks, engine, batches, measured.step_time_ns)
+    passes = extra_passes(
+        task, device, ranks, engine, batches, measured.step_time_ns, fields["process_start_at_ns"]
+    )
     del engine, batches
     try:
         if ranks.world_size > 1:

@@ -24,13 +24,20 @@ _LOOKS = 3
 """At most; with one there is no telling whether it was disturbed."""
 _SETUP_S = 0.05  # of the profiler, on a CPU; what its records cost afterwards comes on top, a little a step
 
+_SHARE_OF_TIMEOUT = 0.5
+"""Of the time after which an attempt counts as hung: no pass may make a slow case one that hangs."""
+
 
 class Budget:
     """Seconds that may still be spent."""
 
-    def __init__(self, task: WorkerTask, step_time_ns: Sequence[int], spent_s: float) -> None:
+    def __init__(
+        self, task: WorkerTask, step_time_ns: Sequence[int], *, spent_s: float, started_at_ns: int
+    ) -> None:
         self.step_s = mean(step_time_ns) / 1e9
-        self._end_at = time.monotonic() + task.measure.repetitions * sum(step_time_ns) / 1e9 - spent_s
+        share_s = task.measure.repetitions * sum(step_time_ns) / 1e9 - spent_s
+        no_later_s = started_at_ns / 1e9 + _SHARE_OF_TIMEOUT * task.measure.effective_timeout_s
+        self._end_at = min(time.monotonic() + share_s, no_later_s)
 
     def left_s(self) -> float:
         """Negative where too much was spent."""
@@ -49,15 +56,16 @@ def collect_evidence(
     step_time_ns: Sequence[int],
     *,
     spent_s: float,
+    started_at_ns: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield ``profile``, ``input_ablation`` and ``batch_split`` of a rank's result, as far as there is time.
 
-    ``spent_s`` is what phases took already.
+    ``spent_s`` is what phases took already, ``started_at_ns`` when this process began.
     """
     settings, case = task.measure, task.case
     if not (settings.profile_step or settings.num_input_rounds or settings.num_split_rounds):
         return
-    budget = Budget(task, step_time_ns, spent_s)
+    budget = Budget(task, step_time_ns, spent_s=spent_s, started_at_ns=started_at_ns)
     batch = profile.on_device(engine, next(batches))
 
     look_s = profile.STEPS_A_LOOK * budget.step_s + _SETUP_S

@@ -27,6 +27,7 @@ def extra_passes(
     engine: Engine,
     batches: Iterator[MicroBatches],
     step_time_ns: Sequence[int],
+    started_at_ns: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield what each pass found, as fields of the rank's result. All ranks make the same passes.
 
@@ -36,7 +37,15 @@ def extra_passes(
     began = time.monotonic()
     if settings.num_phase_steps:
         yield {"phases": time_phases(engine, batches, settings.num_phase_steps)}
-    yield from collect_evidence(engine, batches, task, ranks, step_time_ns, spent_s=time.monotonic() - began)
+    yield from collect_evidence(
+        engine,
+        batches,
+        task,
+        ranks,
+        step_time_ns,
+        spent_s=time.monotonic() - began,
+        started_at_ns=started_at_ns,
+    )
     if settings.num_communication_steps and ranks.world_size > 1:
         yield {"communication": time_communication(engine, batches, ranks, settings.num_communication_steps)}
     engine.close()

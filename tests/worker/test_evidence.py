@@ -185,7 +185,9 @@ def test_a_single_sample_has_no_half_and_a_ready_batch_no_input(tmp_path: Path) 
     assert (rank.batch_split, rank.input_ablation) == (None, None)
 
 
-def spent(monkeypatch: pytest.MonkeyPatch, folder: Path, left_steps: float, **case: Any) -> list[str]:
+def spent(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, left_steps: float, started_at_ns: int = 0, **case: Any
+) -> list[str]:
     """The passes that are made where as much time is left as ``left_steps`` steps of a second take."""
     found = []
     made = {"profile": evidence.profile, "input": evidence.input_ablation, "split": evidence.batch_split}
@@ -204,7 +206,9 @@ def spent(monkeypatch: pytest.MonkeyPatch, folder: Path, left_steps: float, **ca
     task = make_task(folder, one, repetitions=1)
     batches = make_batches(task, CPU)
     steps = [10**9] * round(left_steps)
-    for _ in evidence.collect_evidence(engine, batches, task, ALONE, steps, spent_s=0.0):
+    for _ in evidence.collect_evidence(
+        engine, batches, task, ALONE, steps, spent_s=0.0, started_at_ns=started_at_ns
+    ):
         pass
     return found
 
@@ -222,3 +226,9 @@ def test_passes_are_cut_to_the_time_that_is_left(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left_steps: float, passes: list[str]
 ) -> None:
     assert spent(monkeypatch, tmp_path, left_steps, data="host") == passes
+
+
+def test_no_pass_makes_a_slow_case_one_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Time stands at 0, and the process began so long ago that half of the time to hang is over."""
+    timeout_s = make_task(tmp_path, make_case()).measure.effective_timeout_s
+    assert spent(monkeypatch, tmp_path, 40, started_at_ns=round(-0.5e9 * timeout_s)) == []
