@@ -16,6 +16,7 @@ Bound = Literal["compute", "memory-bandwidth", "launch", "neither"]
 _LAUNCH_NS = 5_000
 """Less work than this in a call, and it is the framework's own cost of calling that is seen: a few
 microseconds on a host, the same to launch a kernel."""
+_BEYOND_CACHES_BYTES = 256 << 20
 _EXPLAINED = 0.2
 """A class that reaches less than this of both ceilings is bound by neither."""
 _EXPLAINED_PRODUCT = 0.1
@@ -85,9 +86,9 @@ def places(step: ProfiledStep, reachable: Rates | None) -> Sequence[Place]:
     """The place of each class, the longest first."""
     whole_ns = sum(operator.time_ns for operator in step.operators)
     found = []
+    bandwidth = _bandwidth(step, reachable)
     for operator in step.operators if whole_ns else ():
         peak = _peak(operator.operator_class, reachable)
-        bandwidth = reachable.bytes if reachable else None
         arithmetic_ns = operator.flops / peak * 1e9 if operator.flops and peak else 0.0
         moving_ns = operator.least_bytes / bandwidth * 1e9 if operator.least_bytes and bandwidth else 0.0
         floor_ns = max(arithmetic_ns, moving_ns)
@@ -103,6 +104,22 @@ def places(step: ProfiledStep, reachable: Rates | None) -> Sequence[Place]:
             )
         )
     return sorted(found, key=lambda place: -place.share)
+
+
+def _bandwidth(step: ProfiledStep, reachable: Rates | None) -> float | None:
+    """What a copy reached, or what a class of this very step did: a ceiling that is passed is none.
+
+    Only what no cache can hold counts. A probe that others on the machine disturbed is mended by this.
+    """
+    if reachable is None or reachable.bytes is None:
+        return None
+    passed = [
+        moved / operator.time_ns * 1e9
+        for operator in step.operators
+        if operator.time_ns
+        and (moved := operator.least_bytes or 0) > _BEYOND_CACHES_BYTES * max(1, operator.num_calls)
+    ]
+    return max([reachable.bytes, *passed])
 
 
 def _bound(

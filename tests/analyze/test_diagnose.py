@@ -360,3 +360,15 @@ def test_no_evidence_is_ever_the_drivers_utilization() -> None:
     found = diagnosed(profile=profiled(*PRODUCTS), samples=samples)
     assert not any("utili" in e.what for e in found.evidence)
     assert told(diagnosed(samples=samples)) == ("unknown", "unsure")
+
+
+def test_a_bandwidth_that_the_step_itself_passes_is_no_ceiling() -> None:
+    """A probe that was disturbed said a hundredth of what there is; the optimizer's 18 GB in 7 ms mend it."""
+    disturbed = replace(CEILINGS, device_copy_bytes_per_s=2.8e10)
+    operators = (
+        operator("convolution", 6, flops=200, gigabytes=0.8),
+        operator("optimizer", 3.9, gigabytes=10),
+    )
+    assert diagnosed(profile=profiled(*operators), ceilings=disturbed).bottleneck == "compute"
+    without = (operators[0], operator("other", 3.9))
+    assert diagnosed(profile=profiled(*without), ceilings=disturbed).bottleneck == "memory-bandwidth"
