@@ -85,7 +85,7 @@ TELEMETRY = {
     "heat": ("0.reasons 64", "0.clock_sm 1200", "0.temperature 91"),
     "power": ("0.reasons 4", "0.clock_sm 1500", "0.power_mw 699000"),
     "at its limit, as fast as ever": ("0.reasons 4", "0.clock_sm 1975", "0.power_mw 699000"),
-    "a foreign process": ("0.processes 424242",),
+    "a foreign process": ("0.processes WORKER,424242",),
     "full memory": ("0.memory_used 84000000000",),
 }
 WATCHED = """
@@ -97,13 +97,20 @@ from benchbox.plan.suite import load_suite
 from benchbox.report.from_run import report_of_run
 from benchbox.schema import DeviceFacts
 suite, telemetry = Path(os.environ["SUITE"]), json.loads(os.environ["TELEMETRY"])
+
+class Watching(Sampler):
+    def start(self, pid):
+        set_driver(*(line.replace("WORKER", str(pid)) for line in driver))
+        super().start(pid)
+
 found = {}
 for number, (name, lines) in enumerate(telemetry.items()):
-    set_driver("device_count 1", "0.uuid GPU-" + os.environ["UUID"], *lines)
+    driver = ("device_count 1", "0.uuid GPU-" + os.environ["UUID"], *lines)
+    set_driver(*driver)
     with SuiteRun(load_suite(suite), suite.parent, suite.parent / str(number), device="cpu",
                   resume=False, force=False) as run:
         nvml = run._site.nvml
-        run._site.sampler = lambda case: Sampler(50, [os.environ["UUID"]], nvml)  # as if it trained there
+        run._site.sampler = lambda case: Watching(50, [os.environ["UUID"]], nvml)  # as if it trained there
         for _ in run.events():
             pass
         facts = DeviceFacts(index=0, name="a GPU", uuid=os.environ["UUID"], max_clock_sm_mhz=1980.0,
