@@ -32,6 +32,7 @@ per_device_batch_size = [4, 8]
 """
 ONE_CASE = '[workload]\nmodel = "mlp"\nsizes = [16, 8, 4]\n'
 MEASURE = {
+    "ceiling_seconds": 0,
     "repetitions": 1,
     "max_seconds": 0.3,
     "telemetry_hz": 0,

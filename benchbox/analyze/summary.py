@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from benchbox.analyze.energy import joules_per_sample
 from benchbox.analyze.ranks import longest_steps, summarize_ranks
+from benchbox.analyze.roofline import matmul_ceiling
 from benchbox.analyze.samples import summarize_samples
 from benchbox.schema import (
     AttemptResult,
     Case,
     CaseSummary,
+    Ceilings,
     HardwareProfile,
     Interval,
     Outcome,
@@ -34,7 +36,10 @@ def case_outcome(attempts: Sequence[AttemptResult]) -> tuple[Outcome | None, str
 
 
 def summarize_case(
-    case: Case, attempts: Sequence[AttemptResult], profile: HardwareProfile | None
+    case: Case,
+    attempts: Sequence[AttemptResult],
+    profile: HardwareProfile | None,
+    ceilings: Ceilings | None = None,
 ) -> CaseSummary | None:
     """The figures of a case over its ``ok`` attempts; ``None`` where none of them measured a step.
 
@@ -54,7 +59,7 @@ def summarize_case(
     samples_per_second = math.exp(mean([math.log(rate) for rate in rates]))
     samples = summarize_samples(measured)
     energy = joules_per_sample(measured, case.global_batch_size)
-    compute = _compute(case, ranks, samples_per_second, profile)
+    compute = _compute(case, ranks, samples_per_second, profile, ceilings)
     usage = _host_usage(ranks)
     return CaseSummary(
         samples_per_second=samples_per_second,
@@ -87,6 +92,7 @@ def summarize_case(
         mfu_peak_precision=case.precision if compute.peak_tflops else None,
         ceiling_fraction=_share(compute.achieved_tflops, compute.ceiling_tflops),
         ceiling_tflops=compute.ceiling_tflops,
+        ceiling_source=compute.ceiling_source,
         overhead_s=_middle([attempt.overhead_s for attempt in measured]),
         **summarize_ranks(measured)._asdict(),
     )
@@ -113,19 +119,26 @@ class _Compute(NamedTuple):
     achieved_tflops: float | None
     peak_tflops: float | None
     ceiling_tflops: float | None
+    ceiling_source: Literal["run", "profile"] | None
 
 
 def _compute(
-    case: Case, ranks: Sequence[RankResult], samples_per_second: float, profile: HardwareProfile | None
+    case: Case,
+    ranks: Sequence[RankResult],
+    samples_per_second: float,
+    profile: HardwareProfile | None,
+    ceilings: Ceilings | None,
 ) -> _Compute:
     """Arithmetic rate of one device, and what it is held against: rates of the case's own precision."""
     flops = next((rank.flops.model_flops_per_step for rank in ranks if rank.flops), None)
     steps_per_second = samples_per_second / case.global_batch_size
+    ceiling_tflops, ceiling_source = matmul_ceiling(case.precision, ceilings, profile)
     return _Compute(
         model_flops_per_step=flops,
         achieved_tflops=None if flops is None else flops * steps_per_second / 1e12,
         peak_tflops=_rate(profile.peak_dense_tflops, case) if profile else None,
-        ceiling_tflops=_rate(profile.reached.matmul_tflops, case) if profile and profile.reached else None,
+        ceiling_tflops=ceiling_tflops,
+        ceiling_source=ceiling_source,
     )
 
 

@@ -15,6 +15,7 @@ import typer
 
 import benchbox
 from benchbox.cli.compare import compare
+from benchbox.cli.diagnose import diagnose
 from benchbox.cli.estimate import estimate
 from benchbox.cli.grade import grade
 from benchbox.cli.hardware import hw_app
@@ -34,6 +35,7 @@ app.command()(report)
 app.command()(plot)
 app.command()(compare)
 app.command()(history)
+app.command()(diagnose)
 app.command()(schema)
 app.command()(grade)
 app.command()(plan)

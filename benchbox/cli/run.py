@@ -37,6 +37,9 @@ def run(
         bool,
         typer.Option("--skip-unfit", help="Do not try cases that surely need more memory."),
     ] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Keep each case's profiled step for Perfetto, in OUT/traces.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
     *,
     versus: Annotated[
@@ -84,7 +87,14 @@ def run(
     from benchbox.measure.runner import SuiteRun
 
     suite_run = SuiteRun(
-        loaded, path.parent, folder, device=device, resume=resume, force=force, skip_unfit=skip_unfit
+        loaded,
+        path.parent,
+        folder,
+        device=device,
+        resume=resume,
+        force=force,
+        skip_unfit=skip_unfit,
+        trace=trace,
     )
     code = _run_suite(suite_run, folder, quiet=quiet, console=console)
     raise typer.Exit(code)
@@ -128,6 +138,9 @@ def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:
     with contextlib.closing(suite_run.events()) as events:
         try:
             with open_display(console, suite_run.suite, quiet=quiet) as display:
+                if suite_run.can_measure_ceilings():
+                    display.note("probing what the machine reaches")
+                    suite_run.measure_ceilings()
                 for event in events:
                     display.show(event)
                 if suite_run.can_measure_cost_of_watching():

@@ -11,6 +11,7 @@ from benchbox.errors import BadInputError, WouldOverwriteError
 JOURNAL_NAME = "journal.jsonl"
 REPORT_NAME = "report.json"
 SUMMARY_NAME = "report.md"
+TRACES_NAME = "traces"
 _REPORT_NAMES = (REPORT_NAME, SUMMARY_NAME)
 _WORK_PREFIX = ".benchbox-work-"
 
@@ -40,9 +41,14 @@ def refuse_to_overwrite(folder: Path, *, resume: bool, force: bool) -> None:
 
 
 def remove_reports(folder: Path) -> None:
-    """Remove the reports of the run before, so that a killed run leaves none beside a journal of its own."""
+    """Remove the reports of the run before, so that a killed run leaves none beside a journal of its own.
+
+    So are its traces; whatever else lies in their folder stays.
+    """
     for name in _REPORT_NAMES:
         (folder / name).unlink(missing_ok=True)
+    for trace in (folder / TRACES_NAME).glob("*.json.gz"):
+        trace.unlink()
 
 
 def make_work_dir(folder: Path) -> Path:

@@ -13,6 +13,7 @@ from benchbox.errors import BadInputError, ResumeError
 from benchbox.schema import (
     SCHEMA_VERSION,
     AttemptResult,
+    Ceilings,
     Environment,
     JournalHeader,
     JournalLine,
@@ -56,6 +57,7 @@ class Finished(msgspec.Struct):
     case_ids: frozenset[str] = frozenset()
     attempts: list[AttemptResult] = msgspec.field(default_factory=list)
     telemetry_cost: TelemetryCost | None = None
+    ceilings: Ceilings | None = None
 
 
 def read_journal(path: Path) -> Finished:
@@ -96,6 +98,8 @@ def _take(line: JournalLine, finished: Finished) -> str | None:
         finished.attempts.append(attempt)
     elif line.telemetry_cost is not None:
         finished.telemetry_cost = line.telemetry_cost
+    elif line.ceilings is not None:
+        finished.ceilings = line.ceilings
     return None
 
 

@@ -108,7 +108,7 @@ class WorkerServer:
     ) -> None:
         self.close()
 
-    def start(self, **command: str | bool | int | Mapping[str, str]) -> int:
+    def start(self, **command: str | bool | float | Mapping[str, str]) -> int:
         """Fork a worker for ``command`` (see the server's ``Command``); its process id, which is also the
         id of its process group."""
         try:

@@ -12,11 +12,13 @@ import msgspec
 
 from benchbox.errors import BadInputError
 from benchbox.measure.attempt import Tick, unsupported
+from benchbox.measure.ceilings import ask_ceilings, probe_seconds
 from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case
 from benchbox.measure.estimate import device_of_environment, estimates_for, why_skipped
 from benchbox.measure.folder import (
     JOURNAL_NAME,
     REPORT_NAME,
+    TRACES_NAME,
     make_work_dir,
     refuse_to_overwrite,
     remove_reports,
@@ -35,6 +37,7 @@ from benchbox.schema import (
     AttemptResult,
     Case,
     CaseEstimate,
+    Ceilings,
     HardwareProfile,
     JournalHeader,
     JournalLine,
@@ -58,8 +61,8 @@ class SuiteRun:
     """One run of one suite in one folder.
 
     Entering it starts a worker server, learns the environment and opens the journal; ``events`` then runs
-    what is left to run. ``attempts``, ``environment`` and ``telemetry_cost`` are what there is so far, so
-    a report can be made at any time.
+    what is left to run. ``attempts``, ``environment``, ``ceilings`` and ``telemetry_cost`` are what there is
+    so far, so a report can be made at any time.
 
     Raises (on entering):
         BadInputError: no such device, a folder that cannot be written to, or a journal that cannot be read.
@@ -78,16 +81,19 @@ class SuiteRun:
         resume: bool,
         force: bool,
         skip_unfit: bool = False,
+        trace: bool = False,
     ) -> None:
         self.suite = suite
         self.out_dir = out_dir.absolute()
         self.attempts: list[AttemptResult] = []
         self.telemetry_cost: TelemetryCost | None = None
         self.estimates: dict[str, CaseEstimate] = {}
+        self.ceilings: Ceilings | None = None
         self._suite_dir = suite_dir.absolute()
         self._resume = resume
         self._skip_unfit = skip_unfit
         self._force = force
+        self._trace = trace
         self._settled = Settled(suite)
         self._site = Site(suite.cases, suite.measure, device)
         self._journal: Journal | None = None
@@ -135,6 +141,18 @@ class SuiteRun:
                         yield event
             self._site.close_server()
 
+    def can_measure_ceilings(self) -> bool:
+        """False where they are known already, were not asked for or nothing is left to run."""
+        return self.ceilings is None and probe_seconds(self.suite) > 0 and not self.is_complete()
+
+    def measure_ceilings(self) -> None:
+        """Set ``ceilings``, where that can be done and the probes go well."""
+        if not self.can_measure_ceilings():
+            return
+        self.ceilings = ask_ceilings(self._site.running_server(), self.suite, self._site.placement.device())
+        if self.ceilings is not None:
+            self._append(JournalLine(ceilings=self.ceilings))
+
     def can_measure_cost_of_watching(self) -> bool:
         """False where it is known already, telemetry is off or no case went well."""
         return (
@@ -179,6 +197,9 @@ class SuiteRun:
             attempt_dir=str(self._work_dir / f"{case.case_id}-{repetition}-{len(self.attempts)}"),
             import_dirs=(str(self._suite_dir), str(Path.cwd())),
             data_root=str(self._suite_dir),
+            trace_path=str(self.out_dir / TRACES_NAME / f"{case.case_id}.json.gz")
+            if self._trace and extra_passes
+            else None,
         )
 
     def _attempt(self, task: WorkerTask) -> Generator[Tick | AttemptResult, None, None]:
@@ -221,6 +242,7 @@ class SuiteRun:
         else:
             check_same_environment(finished.header, self.environment, path)
             self.attempts, self.telemetry_cost = finished.attempts, finished.telemetry_cost
+            self.ceilings = finished.ceilings
             for attempt in self.attempts:
                 self._settled.add(attempt)
         self._work_dir = make_work_dir(self.out_dir)

@@ -27,6 +27,7 @@ _BUILT_IN: dict[str, tuple[tuple[int, ...], int]] = {
     "reference-cnn": ((3, 224, 224), 1000),
     "small-cnn": ((1, 28, 28), 10),
 }
+BUILT_IN_MODELS = (*_BUILT_IN, "mlp")
 # Adam's customary 1e-3 makes the reference model's loss jump from 7 to 60 in two steps, because one layer
 # sums 373,248 inputs; at 1e-5 it falls smoothly, so that precisions can be compared.
 _LEARNING_RATE = {"reference-cnn": 1e-5}

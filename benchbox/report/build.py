@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 import benchbox
+from benchbox.analyze.diagnose import diagnose_case
 from benchbox.analyze.scaling import scaling_of
 from benchbox.analyze.summary import case_outcome, summarize_case
 from benchbox.report.hints import case_hints
@@ -15,6 +16,7 @@ from benchbox.schema import (
     AttemptResult,
     Case,
     CaseResult,
+    Ceilings,
     Environment,
     HardwareProfile,
     Report,
@@ -33,6 +35,7 @@ def build_report(
     created_at: str,
     telemetry_cost: TelemetryCost | None,
     controller_peak_rss_bytes: int | None,
+    ceilings: Ceilings | None = None,
 ) -> Report:
     """The report of one run: every case of the suite in its order, with what was measured of it so far.
 
@@ -45,12 +48,13 @@ def build_report(
             case,
             tuple(attempt for attempt in ordered if attempt.case_id == case.case_id),
             profile,
+            ceilings,
             suite.measure.repetitions,
             complete=complete,
         )
         for case in suite.cases
     ]
-    return Report(
+    report = Report(
         schema_version=SCHEMA_VERSION,
         benchbox_version=benchbox.__version__,
         created_at=created_at,
@@ -63,13 +67,16 @@ def build_report(
         ),
         telemetry_cost=telemetry_cost,
         controller_peak_rss_bytes=controller_peak_rss_bytes,
+        ceilings=ceilings,
     )
+    return rediagnosed(report)
 
 
 def _case_result(
     case: Case,
     attempts: tuple[AttemptResult, ...],
     profile: HardwareProfile | None,
+    ceilings: Ceilings | None,
     repetitions: int,
     *,
     complete: bool,
@@ -79,6 +86,18 @@ def _case_result(
         outcome = None
         reason = f"the run was ended after {len(attempts)} of {repetitions} repetitions"
     # A case that failed once has no figure to be compared by; what its other attempts measured stays in them.
-    summary = summarize_case(case, attempts, profile) if outcome in ("ok", None) else None
+    summary = summarize_case(case, attempts, profile, ceilings) if outcome in ("ok", None) else None
     result = CaseResult(case=case, outcome=outcome, reason=reason, attempts=attempts, summary=summary)
     return replace(result, hints=case_hints(result))
+
+
+def rediagnosed(report: Report) -> Report:
+    """``report`` with verdicts by the rules of this version, whatever stands in it."""
+    cases = tuple(
+        replace(
+            result,
+            diagnosis=diagnose_case(result, report.environment, report.ceilings, report.hardware_profile),
+        )
+        for result in report.cases
+    )
+    return replace(report, cases=cases)

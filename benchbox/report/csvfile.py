@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from benchbox.report import diagnosis
 from benchbox.report.estimates import estimate_cells, estimate_columns
 from benchbox.report.facts import loss_check, phase_times, stop_reasons, warmup_ends
 from benchbox.report.text import clean
@@ -33,15 +34,17 @@ def columns() -> list[str]:
         for column in ((f"{name}_low", f"{name}_high") if name.endswith("_interval") else (name,))
     ]
     estimated = [f"estimated_{name}" for name in estimate_columns()]
-    closing = (
-        "warmup_end",
-        "stop_reason",
-        "agrees_with_fp32",
-        "suite",
-        "device",
-        "created_at",
-    )
-    return [*Case.__struct_fields__, "outcome", "reason", *figures, *_PHASES, *estimated, *closing]
+    closing = ("warmup_end", "stop_reason", "agrees_with_fp32", "suite", "device", "created_at")
+    return [
+        *Case.__struct_fields__,
+        "outcome",
+        "reason",
+        *diagnosis.CSV_COLUMNS,
+        *figures,
+        *_PHASES,
+        *estimated,
+        *closing,
+    ]
 
 
 def case_row(result: CaseResult, report: Report) -> dict[str, object]:
@@ -49,7 +52,7 @@ def case_row(result: CaseResult, report: Report) -> dict[str, object]:
     ``None``."""
     phases, check = phase_times(result), loss_check(result)
     row: dict[str, object] = {name: getattr(result.case, name) for name in Case.__struct_fields__}
-    row |= {"outcome": result.outcome, "reason": result.reason}
+    row |= {"outcome": result.outcome, "reason": result.reason} | diagnosis.csv_fields(result)
     row |= _figures(result.summary) | _figures(result.scaling)
     if result.summary:
         row["straggler_ranks"] = ";".join(map(str, result.summary.straggler_ranks))

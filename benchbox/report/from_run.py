@@ -22,6 +22,7 @@ def report_of_run(run: SuiteRun) -> Report:
         created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
         telemetry_cost=run.telemetry_cost,
         controller_peak_rss_bytes=_peak_rss_bytes(),
+        ceilings=run.ceilings,
     )
     return with_estimates(report, run.estimates)
 

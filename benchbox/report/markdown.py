@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchbox.report import figures, sentences
+from benchbox.report import diagnosis, figures, sentences
 from benchbox.report.environment_rows import environment_rows
 from benchbox.report.estimates import comparison_section
 from benchbox.report.facts import (
@@ -32,10 +32,12 @@ def render_markdown(report: Report) -> str:
         _opening(report),
         _hints(report, labels),
         _results(report, labels),
+        diagnosis.markdown_section(report, labels),
         _failures(report, labels),
         *rank_sections(report, labels),
         _phases(report, labels),
         comparison_section(report),
+        diagnosis.roofline_section(report, labels),
         _arithmetic(report, labels),
         _losses(report, labels),
         _procedure(report, labels),

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.report import figures, sentences
+from benchbox.report import diagnosis, figures, sentences
 from benchbox.report.estimates import comparison_line
 from benchbox.report.facts import outcome_word
 from benchbox.report.figures import Figure
@@ -49,6 +49,7 @@ def terminal_view(report: Report, width: int) -> RenderableType:
     blocks: list[list[RenderableType]] = [
         [Text(sentences.heading(report), style="bold")],
         [_table(report, groups, labels, width), *(Text(note, style="dim") for note in notes)],
+        [Text.assemble(("verdict  ", "magenta"), line) for line in diagnosis.verdict_lines(report, labels)],
         [Text(line, style="dim") for line in telemetry_lines(report, width)],
         [_failure(case, labels[case.case.case_id]) for case in sentences.failed_cases(report)],
         [

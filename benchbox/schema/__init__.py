@@ -27,7 +27,7 @@ from benchbox.schema._base import (
     WarmupEnd,
 )
 from benchbox.schema.case import Case, MeasureSettings, Suite
-from benchbox.schema.diagnosis import Diagnosis, Evidence, Suggestion
+from benchbox.schema.diagnosis import Diagnosis, Evidence, Suggestion, Trial
 from benchbox.schema.environment import DeviceFacts, Environment, HostFacts, TorchFacts
 from benchbox.schema.estimate import CaseEstimate, EstimateTask, MemoryEstimate, SuiteEstimate
 from benchbox.schema.evidence import (
@@ -170,6 +170,7 @@ __all__ = [
     "TelemetryCost",
     "ThroughputRow",
     "TorchFacts",
+    "Trial",
     "Verdict",
     "WarmupEnd",
     "Window",

@@ -75,6 +75,15 @@ class MeasureSettings(Record, frozen=True, kw_only=True):
     cudnn_benchmark: bool = True
     num_phase_steps: Annotated[int, Meta(ge=0, le=1000)] = 5
     """Steps of the separate pass that times phases; 0 leaves it out."""
+    profile_step: bool = True
+    """Whether one step is profiled, operator by operator, in a pass of its own."""
+    num_input_rounds: Annotated[int, Meta(ge=0, le=100)] = 3
+    """At most so many rounds of the pass that sets the case's own input against a batch that is on the device
+    already; 0 leaves it out. There is none where ``data`` is ``device``."""
+    num_split_rounds: Annotated[int, Meta(ge=0, le=100)] = 3
+    """At most so many rounds of the pass that sets the batch against half of it; 0 leaves it out."""
+    ceiling_seconds: Annotated[float, Meta(ge=0, le=600)] = 4.0
+    """Once a run: the time for probes of what the machine reaches; 0 leaves them out."""
     num_communication_steps: Annotated[int, Meta(ge=0, le=1000)] = 12
     """Steps with collectives, and as many without, in a separate pass of several ranks; 0 leaves it out."""
     num_trajectory_steps: Annotated[int, Meta(ge=0, le=1000)] = 4

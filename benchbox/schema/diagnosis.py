@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchbox.schema._base import Bottleneck, Interval, Record, Sureness
+from benchbox.schema._base import Bottleneck, Count, Interval, NonNegative, Record, Sureness
 
 
 class Evidence(Record, frozen=True, kw_only=True):
@@ -19,6 +19,7 @@ class Suggestion(Record, frozen=True, kw_only=True):
     """A change to the suite's own axes, and what it should bring."""
 
     axis: str
+    """An axis, ``data``, ``num_loader_workers``, or ``host_allocator`` of the ``[measure]`` table."""
     value: str | int | bool
     predicted_speedup: Interval | None = None
     """Rate after over rate before; ``None`` where nothing can be said."""
@@ -33,3 +34,22 @@ class Diagnosis(Record, frozen=True, kw_only=True):
     next_step: str | None
     """One sentence; ``None`` where no change to the suite would help."""
     suggestion: Suggestion | None = None
+
+
+class Trial(Record, frozen=True, kw_only=True):
+    """A suggested case run beside the original: attempt by attempt in turns, on one machine."""
+
+    case_id: str
+    """Of the original."""
+    suggestion: Suggestion
+    num_pairs: Count
+    samples_per_second: NonNegative | None
+    """Of the original, the geometric mean of its attempts; ``None`` where one failed."""
+    suggested_samples_per_second: NonNegative | None
+    speedup: NonNegative | None
+    speedup_interval: Interval | None
+    """Student's, over the logarithms of the pairs' ratios; ``None`` for fewer than two pairs."""
+    as_predicted: bool | None
+    """Whether the measured speed-up lies in the predicted interval; ``None`` without either."""
+    reason: str | None
+    """Why there is no speed-up."""

@@ -72,6 +72,8 @@ class CaseSummary(Record, frozen=True, kw_only=True):
     mfu_peak_precision: str | None
     ceiling_fraction: NonNegative | None
     ceiling_tflops: Positive | None
+    ceiling_source: Literal["run", "profile"] | None = None
+    """Whether this run's own probes reached it, or ``benchbox hw init`` did for the hardware profile."""
     overhead_s: NonNegative | None
     """The middle of the attempts' overheads."""
     slowest_rank: Count | None = None

@@ -39,6 +39,8 @@ class WorkerTask(Record, frozen=True, kw_only=True):
     """The folder that a relative ``data_dir`` starts from."""
     memory_limit_bytes: PositiveInt | None = None
     """Of private memory of each process (RLIMIT_DATA); what goes beyond it is out of memory."""
+    trace_path: str | None = None
+    """Where the Chrome trace of the profiled step goes; ``None``: it is not kept."""
 
 
 class Window(Record, frozen=True, kw_only=True):
@@ -85,6 +87,10 @@ class WorkerMemory(Record, frozen=True, kw_only=True):
     peak_host_rss_bytes: Count | None
     """The kernel's high-water mark (VmHWM) at the end of the windows: of the process's whole life up to then,
     so building the model and warming up are in it."""
+    tightest_limit: Literal["RLIMIT_AS", "RLIMIT_DATA"] | None = None
+    """Of the limits set for this process, the one that its peak came closest to; ``None`` without any."""
+    tightest_limit_used_pct: NonNegative | None = None
+    """The peak as a share of that limit."""
 
 
 class HostUsage(Record, frozen=True, kw_only=True):

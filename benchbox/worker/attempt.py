@@ -19,6 +19,7 @@ from benchbox.schema import MeasureSettings, Outcome, RankResult, WorkerMemory, 
 from benchbox.worker.data import make_batches, num_buffered_steps
 from benchbox.worker.engine import check_supported
 from benchbox.worker.failures import ANOTHER_RANK_ENDED, classify
+from benchbox.worker.limits import tightest_limit
 from benchbox.worker.loop import Measured, measure
 from benchbox.worker.models import UnsupportedCase
 from benchbox.worker.passes import extra_passes
@@ -136,7 +137,9 @@ def _run(
         return "ok", None
 
     started_at = time.monotonic()
-    passes = extra_passes(task, device, ranks, engine, batches)
+    passes = extra_passes(
+        task, device, ranks, engine, batches, measured.step_time_ns, fields["process_start_at_ns"]
+    )
     del engine, batches
     try:
         if ranks.world_size > 1:
@@ -216,6 +219,7 @@ def _memory(device: torch.device) -> WorkerMemory:
         peak_memory_allocated_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else None,
         peak_memory_reserved_bytes=torch.cuda.max_memory_reserved(device) if on_gpu else None,
         peak_host_rss_bytes=_peak_rss_bytes(),
+        **tightest_limit(),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from benchbox.schema import Flops, WorkerTask
 from benchbox.worker.communication import time_communication
 from benchbox.worker.data import MicroBatches
 from benchbox.worker.engine import Engine
+from benchbox.worker.evidence import collect_evidence
 from benchbox.worker.failures import classify
 from benchbox.worker.flops import count_flops
 from benchbox.worker.phases import time_phases
@@ -19,15 +21,31 @@ from benchbox.worker.trajectory import check_losses
 
 
 def extra_passes(
-    task: WorkerTask, device: torch.device, ranks: Ranks, engine: Engine, batches: Iterator[MicroBatches]
+    task: WorkerTask,
+    device: torch.device,
+    ranks: Ranks,
+    engine: Engine,
+    batches: Iterator[MicroBatches],
+    step_time_ns: Sequence[int],
+    started_at_ns: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield what each pass found, as fields of the rank's result. All ranks make the same passes.
 
     The engine is closed and let go of before the losses are compared: there may be no room for two.
     """
     settings = task.measure
+    began = time.monotonic()
     if settings.num_phase_steps:
         yield {"phases": time_phases(engine, batches, settings.num_phase_steps)}
+    yield from collect_evidence(
+        engine,
+        batches,
+        task,
+        ranks,
+        step_time_ns,
+        spent_s=time.monotonic() - began,
+        started_at_ns=started_at_ns,
+    )
     if settings.num_communication_steps and ranks.world_size > 1:
         yield {"communication": time_communication(engine, batches, ranks, settings.num_communication_steps)}
     engine.close()

@@ -28,7 +28,7 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
 }
 MATMUL_SIZES = {"cpu": (512, 1024, 2048, 4096), "cuda": (2048, 4096, 8192, 16384)}
-CONV_BATCH_SIZES = {"cpu": (8, 32), "cuda": (32, 128)}
+CONV_BATCH_SIZES = {"cpu": (2, 8, 32), "cuda": (32, 128)}
 # Larger than the last-level cache of nearly all devices.
 COPY_BYTES = {"cpu": 512 << 20, "cuda": 1 << 30}
 PINNED_BYTES = 256 << 20

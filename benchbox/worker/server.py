@@ -6,7 +6,8 @@ round of repetitions: attempts of one case never share a server, and so not its 
 
 Lines of JSON on standard input: ``{"task": PATH}`` forks a worker for a task file, with ``"num_ranks"`` one
 that is torchrun's agent and starts so many ranks; ``{"facts": PATH}`` forks one that writes
-:class:`TorchFacts`, ``{"estimate": PATH}`` one that foretells memory. Lines on standard output:
+:class:`TorchFacts`, ``{"estimate": PATH}`` one that foretells memory, ``{"ceilings": PATH}`` one that writes
+:class:`Ceilings`. Lines on standard output:
 ``{"started": PID}``, then ``{"ended": PID, "status": N}`` with N negative for a signal. When standard input
 closes, the worker and all that it started are killed and the server ends, so nothing outlives a killed
 controller.
@@ -49,6 +50,11 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     facts: str | None = None
     estimate: str | None = None
     cudnn_benchmark: bool = True
+    ceilings: str | None = None
+    device: str = "cpu"
+    num_threads: int = 0
+    """0: as many as torch would take."""
+    seconds: float = 0.0
 
 
 def main() -> None:
@@ -204,6 +210,11 @@ def _work(command: Command) -> None:
         from benchbox.worker.estimate import run_estimates
 
         run_estimates(msgspec.json.decode(Path(command.estimate).read_bytes(), type=EstimateTask))
+    if command.ceilings is not None:
+        from benchbox.worker.ceilings import measure_ceilings
+
+        ceilings = measure_ceilings(command.device, command.num_threads or None, command.seconds)
+        write_aside(Path(command.ceilings), msgspec.json.encode(ceilings))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class StandIn:
             "NVML_STAND_IN": str(self.control),
         }
 
-    def run(self, script: str, **variables: str) -> Any:
+    def run(self, script: str, timeout_s: float = 60, **variables: str) -> Any:
         """Run Python code in a child process; returns what it prints, read as JSON.
 
         The code finds the path of the settings in ``sys.argv[1]`` and a function ``set_driver(*lines)``.
@@ -58,7 +58,7 @@ class StandIn:
             env={**self.environment(), **variables},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout_s,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -90,6 +90,9 @@ SETTINGS_CHANGES: dict[str, dict[str, Any]] = {
     "num_threads": {"num_threads": 2},
     "cudnn_benchmark": {"cudnn_benchmark": False},
     "num_phase_steps": {"num_phase_steps": 0},
+    "profile_step": {"profile_step": False},
+    "num_input_rounds": {"num_input_rounds": 1},
+    "num_split_rounds": {"num_split_rounds": 1},
     "num_trajectory_steps": {"num_trajectory_steps": 0},
 }
 READ_BY_THE_CONTROLLER = {
@@ -97,6 +100,7 @@ READ_BY_THE_CONTROLLER = {
     "telemetry_hz": "measure/runner.py",
     "timeout_s": "schema/case.py",  # as effective_timeout_s, which measure/attempt.py reads
     "host_allocator": "measure/launch.py",
+    "ceiling_seconds": "measure/ceilings.py",
 }
 READ_BY_SEVERAL_RANKS = {"num_communication_steps": "worker/passes.py"}  # tried in test_strategies.py
 READ_ELSEWHERE = READ_BY_THE_CONTROLLER | READ_BY_SEVERAL_RANKS
@@ -176,7 +180,7 @@ def a_little_noisily(step: int) -> int:
 def observe_settings(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Any]:
     """What an attempt under these settings does, apart from how long it takes."""
     put_on(monkeypatch, a_little_noisily)
-    task = make_task(folder, make_case(), extra_passes=True)
+    task = make_task(folder, make_case(data="host"), extra_passes=True)
     measure = MeasureSettings(**(BASE_SETTINGS | changes))
     run_attempt(msgspec.structs.replace(task, measure=measure))
     rank = msgspec.json.decode(Path(task.attempt_dir, "rank0.json").read_bytes(), type=RankResult)
@@ -187,6 +191,9 @@ def observe_settings(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: A
         "threads": (rank.num_threads, torch.get_num_threads()),
         "cudnn.benchmark": torch.backends.cudnn.benchmark,
         "phase steps": rank.phases and rank.phases.num_steps,
+        "profiled": rank.profile is not None,
+        "input steps": rank.input_ablation and rank.input_ablation.num_steps,
+        "split steps": rank.batch_split and rank.batch_split.num_steps,
         "trajectory steps": rank.loss_check and len(rank.loss_check.losses),
     }
 

@@ -1,0 +1,236 @@
+"""One next step for a verdict: a change to the suite's own axes, and what the evidence says it should bring.
+
+Predictions are speed-ups, rate after over rate before, as intervals. They follow Amdahl's law on measured
+shares; where a share or a ratio is uncertain, the interval spans what it may be. docs/diagnose.md has each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from benchbox.analyze.causes import Cause
+from benchbox.analyze.gathered import Gathered
+from benchbox.analyze.predictions import (
+    by_batch,
+    by_channels_last,
+    by_fusing,
+    by_keeping_activations,
+    by_precision,
+    by_removing,
+)
+from benchbox.analyze.roofline import Place
+from benchbox.schema import (
+    Bottleneck,
+    Case,
+    Ceilings,
+    Environment,
+    HardwareProfile,
+    Interval,
+    Suggestion,
+)
+
+_WORTH = 1.05
+"""Advice whose best outcome is below this is none."""
+
+Advice = tuple[str | None, Suggestion | None]
+
+
+class Known(NamedTuple):
+    """All that advice rests on."""
+
+    gathered: Gathered
+    places: Sequence[Place]
+    causes: Sequence[Cause]
+    environment: Environment
+    ceilings: Ceilings | None
+    profile: HardwareProfile | None
+
+    @property
+    def case(self) -> Case:
+        """The case that advice is for."""
+        return self.gathered.case
+
+    def share(self, bottleneck: Bottleneck) -> float:
+        """Of the step, 0 where the cause was not found."""
+        return next((c.share for c in self.causes if c.bottleneck == bottleneck), 0.0)
+
+
+def advise(
+    bottleneck: Bottleneck,
+    gathered: Gathered,
+    places: Sequence[Place],
+    causes: Sequence[Cause],
+    environment: Environment,
+    ceilings: Ceilings | None,
+    profile: HardwareProfile | None,
+) -> Advice:
+    """The step in words and on an axis; ``None`` for either where there is none."""
+    known = Known(gathered, places, causes, environment, ceilings, profile)
+    if bottleneck == "memory-capacity":
+        return make_it_fit(gathered.case)
+    if bottleneck == "power-or-thermal":
+        return "give the device more power or better cooling: its clocks are held below what it can do", None
+    if bottleneck == "unknown":
+        return None, None
+    by_verdict: dict[Bottleneck, tuple[Callable[[Known], Advice], ...]] = {
+        "input": (_faster_input,),
+        "host-memory": (_tuned_allocator,),
+        "communication": (_fewer_collectives,),
+        "optimizer": (_larger_batch,),
+        "host-launch": (_larger_batch, _compile),
+    }
+    arithmetic = (_no_checkpointing, _lower_precision, _channels_last, _larger_batch, _compile, _more_devices)
+    return _best([advice(known) for advice in by_verdict.get(bottleneck, arithmetic)])
+
+
+def make_it_fit(case: Case) -> Advice:
+    """What needs less memory, the cheapest in speed first."""
+    if not case.gradient_checkpointing:
+        words = "gradient checkpointing: recompute activations instead of keeping them"
+        return words, Suggestion(axis="gradient_checkpointing", value=True)
+    if case.per_device_batch_size > 1:
+        half = case.per_device_batch_size // 2
+        words = (
+            f"a batch of {half} for each device, with twice the accumulation steps for the same mathematics"
+        )
+        return words, Suggestion(axis="per_device_batch_size", value=half)
+    if case.world_size > 1 and case.strategy in ("ddp", "zero1", "zero2"):
+        words = "shard the parameters too: zero3 keeps a part of them on each device"
+        return words, Suggestion(axis="strategy", value="zero3")
+    return "a device with more memory: batch and activations are as small as they get", None
+
+
+def _best(found: Sequence[Advice]) -> Advice:
+    """The one that promises most by the middle of its interval; else the first that has words."""
+    promising = [(words, s) for words, s in found if s is not None and s.predicted_speedup is not None]
+    if promising:
+        return max(promising, key=lambda advice: _middle(advice[1].predicted_speedup))
+    return next(((words, s) for words, s in found if words is not None), (None, None))
+
+
+def _middle(interval: Interval | None) -> float:
+    return (interval.low * interval.high) ** 0.5 if interval is not None else 0.0
+
+
+def _promise(words: str, axis: str, value: str | int | bool, speedup: Interval | None) -> Advice:
+    if speedup is None or speedup.high < _WORTH:
+        return None, None
+    return words, Suggestion(axis=axis, value=value, predicted_speedup=speedup)
+
+
+def _faster_input(known: Known) -> Advice:
+    case = known.case
+    processors = known.environment.host.num_usable_processors
+    share = known.share("input")
+    workers = case.num_loader_workers
+    if workers is not None:
+        free = processors - (1 if known.environment.device == "cpu" else 0)
+        more = min(max(2 * workers, 1), max(1, free))
+        if more > workers:
+            # So many processes deliver at most so much faster, and the step then waits for itself.
+            high = min(1 / max(0.02, 1 - share), more / workers if workers else 1 / max(share, 1 - share))
+            words = (
+                f"{more} loader processes instead of {workers}: {100 * share:.0f} % of the step is waiting "
+                "for samples"
+            )
+            return _promise(words, "num_loader_workers", more, Interval(low=min(1.0, high), high=high))
+    words = (
+        f"prepare samples beforehand, so that they need no decoding in the step: {100 * share:.0f} % of it "
+        "is waiting for them, and there is no processor left for more loader processes; "
+        'data = "device" shows what the step does without'
+    )
+    return _promise(words, "data", "device", by_removing(share, 0.1))
+
+
+def _tuned_allocator(known: Known) -> Advice:
+    share = known.share("host-memory")
+    if known.environment.host_allocator == "tuned":
+        pages = f"{100 * share:.0f} % of the step goes into pages that are new each time"
+        return f"find what gives memory back to the kernel at every step: {pages}", None
+    words = (
+        f'host_allocator = "tuned": {100 * share:.0f} % of the processor time is the kernel handing out '
+        "pages that were given back a step before"
+    )
+    # Threads wait for each other at every fault, so more may go away than the kernel's own time.
+    low, high = 1 / (1 - 0.4 * share), 1 / max(0.2, 1 - 1.6 * share)
+    return _promise(words, "host_allocator", "tuned", Interval(low=low, high=high))
+
+
+def _fewer_collectives(known: Known) -> Advice:
+    case, share = known.case, known.share("communication")
+    if case.strategy in ("ddp", "zero1"):
+        words = (
+            "twice the gradient accumulation steps, so that there are half as many collectives for a sample: "
+            f"they are {100 * share:.0f} % of the step"
+        )
+        value = 2 * case.gradient_accumulation_steps
+        # What was between two collectives is done twice; the optimizer, too, runs half as often.
+        once = 2 / (2 - share)
+        fixed = min(0.9, share + known.share("optimizer"))
+        speedup = Interval(low=1 + 0.5 * (once - 1), high=1.05 * 2 / (2 - fixed))
+        return _promise(words, "gradient_accumulation_steps", value, speedup)
+    words = (
+        f"a larger batch, so that a sample costs fewer collectives: they are {100 * share:.0f} % of the step"
+    )
+    fixed = min(0.95, share + known.share("optimizer"))
+    once = 2 / (2 - share)
+    speedup = Interval(low=1 + 0.5 * (once - 1), high=1.05 * 2 / (2 - fixed))
+    return _promise(words, "per_device_batch_size", 2 * case.per_device_batch_size, speedup)
+
+
+def _larger_batch(known: Known) -> Advice:
+    factor = 4 if known.share("optimizer") + known.share("host-launch") > 0.6 else 2
+    speedup = by_batch(known.gathered, factor, known.share("optimizer") + known.share("host-launch"))
+    words = (
+        f"{factor} times the batch: what every step costs however many samples it has is then spent on more "
+        "of them"
+    )
+    return _promise(words, "per_device_batch_size", factor * known.case.per_device_batch_size, speedup)
+
+
+def _lower_precision(known: Known) -> Advice:
+    if known.case.precision not in ("fp32", "tf32"):
+        return None, None
+    found = by_precision(known.gathered, known.places, "bf16", known.ceilings, known.profile)
+    if found is None:
+        return None, None
+    products = sum(p.share for p in known.places if p.operator_class in ("matmul", "convolution"))
+    words = (
+        f"bf16 instead of {known.case.precision}: matrix products and convolutions are {100 * products:.0f} "
+        f"% of operator time, and this machine reaches {found.ratio:.1f} times the rate in bf16"
+    )
+    return _promise(words, "precision", "bf16", found.speedup)
+
+
+def _channels_last(known: Known) -> Advice:
+    case = known.case
+    if case.memory_format != "contiguous" or len(case.input_shape) != 3:
+        return None, None
+    words = "channels_last: convolutions and pooling read the channels of a pixel side by side"
+    return _promise(words, "memory_format", "channels_last", by_channels_last(known.places))
+
+
+def _compile(known: Known) -> Advice:
+    if known.case.compile or known.case.strategy != "single":
+        return None, None
+    words = "compile: fused operators are called once and read their input once"
+    speedup = by_fusing(known.places, known.share("host-launch"))
+    return _promise(words, "compile", True, speedup)
+
+
+def _no_checkpointing(known: Known) -> Advice:
+    if not known.case.gradient_checkpointing:
+        return None, None
+    words = "no gradient checkpointing: activations are computed twice, and there is memory to keep them"
+    return _promise(words, "gradient_checkpointing", False, by_keeping_activations(known.gathered))
+
+
+def _more_devices(known: Known) -> Advice:
+    case = known.case
+    if known.environment.device == "cpu" or case.strategy != "single":
+        return None, None
+    words = (
+        "more devices: this one does what it can, and the next step is to divide the samples among several"
+    )
+    return words, Suggestion(axis="world_size", value=2)

@@ -1,0 +1,61 @@
+"""Predicted against measured gain of a suggestion that was tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from benchbox.schema import AttemptResult, Case, Interval, Suggestion, Trial
+from benchbox.stats import mean, mean_interval
+
+
+def judge_trial(
+    original: Case,
+    suggested: Case,
+    suggestion: Suggestion,
+    attempts: tuple[Sequence[AttemptResult], Sequence[AttemptResult]],
+) -> Trial:
+    """What the attempts of both sides say; the first of the one and the first of the other make a pair."""
+    reason = _failure(attempts)
+    rates = (_rates(original, attempts[0]), _rates(suggested, attempts[1]))
+    pairs = list(zip(*rates, strict=False)) if reason is None else []
+    logs = [math.log(after / before) for before, after in pairs]
+    speedup = math.exp(mean(logs)) if logs else None
+    low, high = mean_interval(logs, independent=True) if len(logs) > 1 else (-math.inf, math.inf)
+    predicted = suggestion.predicted_speedup
+    return Trial(
+        case_id=original.case_id,
+        suggestion=suggestion,
+        num_pairs=len(pairs),
+        samples_per_second=_geometric([before for before, _ in pairs]),
+        suggested_samples_per_second=_geometric([after for _, after in pairs]),
+        speedup=speedup,
+        speedup_interval=Interval(low=math.exp(low), high=math.exp(min(high, 20.0)))
+        if len(logs) > 1
+        else None,
+        as_predicted=None
+        if speedup is None or predicted is None
+        else predicted.low <= speedup <= predicted.high,
+        reason=reason,
+    )
+
+
+def _rates(case: Case, attempts: Sequence[AttemptResult]) -> list[float]:
+    """Samples a second of each attempt, by its slowest rank."""
+    return [
+        case.global_batch_size * 1e9 / max(mean(rank.step_time_ns) for rank in attempt.ranks)
+        for attempt in attempts
+        if attempt.outcome == "ok"
+    ]
+
+
+def _failure(attempts: tuple[Sequence[AttemptResult], Sequence[AttemptResult]]) -> str | None:
+    for name, side in zip(("the original", "the suggested case"), attempts, strict=True):
+        for attempt in side:
+            if attempt.outcome != "ok":
+                return f"{name} ended as {attempt.outcome}: {attempt.reason}"
+    return None if all(attempts) else "it was ended before both had run"
+
+
+def _geometric(values: Sequence[float]) -> float | None:
+    return math.exp(mean([math.log(value) for value in values])) if values else None

@@ -1,0 +1,244 @@
+"""Verdicts for people: under the terminal's table, in Markdown, as columns, and in full for one case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from benchbox.analyze.gathered import gather
+from benchbox.analyze.roofline import Place, places, rates
+from benchbox.report.markdown_table import pipe_table
+from benchbox.report.text import clean, duration, escape_markdown, memory, percent, significant
+from benchbox.schema import (
+    CaseResult,
+    Ceilings,
+    Diagnosis,
+    Evidence,
+    Interval,
+    Report,
+    Suggestion,
+    Trial,
+)
+
+CSV_COLUMNS = (
+    "bottleneck",
+    "bottleneck_sureness",
+    "next_step",
+    "suggested_axis",
+    "suggested_value",
+    "predicted_speedup_low",
+    "predicted_speedup_high",
+)
+_MOST_EVIDENCE = 4
+
+
+def csv_fields(result: CaseResult) -> dict[str, object]:
+    """The verdict as columns; empty where there is none."""
+    found = result.diagnosis
+    if found is None:
+        return {}
+    suggestion = found.suggestion
+    predicted = suggestion.predicted_speedup if suggestion else None
+    values = (
+        found.bottleneck,
+        found.sureness,
+        found.next_step,
+        suggestion.axis if suggestion else None,
+        suggestion.value if suggestion else None,
+        predicted.low if predicted else None,
+        predicted.high if predicted else None,
+    )
+    return dict(zip(CSV_COLUMNS, values, strict=True))
+
+
+def verdict_lines(report: Report, labels: Mapping[str, str]) -> list[str]:
+    """One line a case that has a verdict: ``LABEL: optimizer (likely), 62 % …; next: …``."""
+    lines = []
+    for result in report.cases:
+        found = result.diagnosis
+        if found is None or (found.bottleneck == "unknown" and found.next_step is None):
+            continue
+        leading = f", {evidence_text(found.evidence[0])}" if found.evidence else ""
+        step = f"; next: {_step(found)}" if found.next_step else ""
+        lines.append(f"{labels[result.case.case_id]}: {_verdict(found)}{leading}{step}")
+    return [clean(line, 400) for line in lines]
+
+
+def markdown_section(report: Report, labels: Mapping[str, str]) -> list[str]:
+    """Every case's verdict as a table, and what the machine reached."""
+    rows = [
+        [
+            labels[result.case.case_id],
+            _verdict(found),
+            "; ".join(evidence_text(one) for one in found.evidence[:_MOST_EVIDENCE]) or None,
+            found.next_step,
+            speedup_text(found.suggestion),
+        ]
+        for result in report.cases
+        if (found := result.diagnosis) is not None
+    ]
+    if not rows:
+        return []
+    titles = ["case", "bottleneck", "because", "next step", "should bring"]
+    lines = ["## What is in the way", "", *pipe_table(titles, rows, num_text_columns=5)]
+    return [*lines, *(["", *_ceilings_table(report.ceilings)] if report.ceilings else [])]
+
+
+def roofline_section(report: Report, labels: Mapping[str, str]) -> list[str]:
+    """Each operator class of each profiled step: its share, its place on the roofline, what it reached."""
+    rows: list[list[str | None]] = []
+    for result in report.cases:
+        for place, time_ns, num_calls in class_places(report, result):
+            rows.append(
+                [
+                    labels[result.case.case_id],
+                    place.operator_class,
+                    percent(100 * place.share),
+                    duration(time_ns),
+                    str(num_calls),
+                    None if place.intensity is None else significant(place.intensity),
+                    None if place.ridge is None else significant(place.ridge),
+                    "by nothing here" if place.bound == "neither" else place.bound,
+                    None if place.reached is None else percent(100 * place.reached),
+                ]
+            )
+    if not rows:
+        return []
+    titles = [
+        "case",
+        "operators",
+        "share",
+        "time",
+        "calls",
+        "FLOP/byte",
+        "ridge",
+        "bound by",
+        "of that ceiling",
+    ]
+    return [
+        "## Where a step's time goes",
+        "",
+        "One step under the profiler, in a pass of its own: shares are what to read. Bytes are the least",
+        "that each operator must move; more than 100 % of a bandwidth is a cache at work.",
+        "",
+        *pipe_table(titles, rows, num_text_columns=2),
+    ]
+
+
+def class_places(report: Report, result: CaseResult) -> Sequence[tuple[Place, int, int]]:
+    """The roofline places of a case, each with its time in ns and its calls; empty without a profile."""
+    gathered = gather(result)
+    if gathered is None or gathered.profile is None:
+        return ()
+    operators = {operator.operator_class: operator for operator in gathered.profile.operators}
+    reachable = rates(result.case.precision, report.ceilings, report.hardware_profile)
+    return [
+        (place, operators[place.operator_class].time_ns, operators[place.operator_class].num_calls)
+        for place in places(gathered.profile, reachable)
+    ]
+
+
+def full_text(report: Report, result: CaseResult, label: str) -> str:
+    """All of one case's verdict as lines of plain text."""
+    found = result.diagnosis
+    if found is None:
+        return clean(f"{label}: no verdict")
+    lines = [f"{label}: {_verdict(found)}"]
+    lines += [f"  {evidence_text(one)}" for one in found.evidence]
+    if found.next_step:
+        lines.append(f"  next: {_step(found)}")
+    for place, time_ns, _ in class_places(report, result):
+        reached = "" if place.reached is None else f", {percent(100 * place.reached)} of its ceiling"
+        bound = "no ceiling explains it" if place.bound == "neither" else f"bound by {place.bound}"
+        lines.append(
+            f"  · {place.operator_class}: {percent(100 * place.share)}, {duration(time_ns)}, {bound}{reached}"
+        )
+    return "\n".join(
+        clean(line, 400) if not line.startswith(" ") else f"  {clean(line, 400)}" for line in lines
+    )
+
+
+def trial_text(trial: Trial, label: str) -> str:
+    """What trying the suggestion gave."""
+    suggestion = trial.suggestion
+    what = f"{label} with {suggestion.axis} = {_value(suggestion)}"
+    if trial.speedup is None:
+        return clean(f"{what}: no figure, {trial.reason or 'nothing was measured'}", 400)
+    measured = f"{significant(trial.speedup)} times the rate"
+    if trial.speedup_interval is not None:
+        measured += f" ({_times(trial.speedup_interval)}, {trial.num_pairs} pairs)"
+    predicted = "nothing was predicted"
+    if suggestion.predicted_speedup is not None:
+        verdict = "as predicted" if trial.as_predicted else "not as predicted"
+        predicted = f"{verdict}: {_times(suggestion.predicted_speedup)}"
+    return clean(f"{what}: {measured}; {predicted}", 400)
+
+
+def as_json(results: Sequence[CaseResult], trial: Trial | None) -> str:
+    """``{"cases": [{"case_id", "diagnosis"}], "trial"}``; ``trial`` is null where nothing was tried."""
+    cases = [{"case_id": r.case.case_id, "diagnosis": r.diagnosis} for r in results]
+    text = msgspec.json.encode({"cases": cases, "trial": trial})
+    return msgspec.json.format(text, indent=1).decode() + "\n"
+
+
+def evidence_text(evidence: Evidence) -> str:
+    """``62.1 % of operator time is optimizer``, ``step …: 14.2 ms``."""
+    value, unit = evidence.value, evidence.unit
+    if unit == "%":
+        shown = percent(value)
+        return f"{shown} {evidence.what}" if evidence.what.startswith("of ") else f"{evidence.what}: {shown}"
+    by_unit = {"ns": duration, "bytes": memory}
+    shown = by_unit[unit](value) if unit in by_unit else f"{significant(value)} {unit}".strip()
+    return f"{evidence.what}: {shown}"
+
+
+def speedup_text(suggestion: Suggestion | None) -> str | None:
+    """``1.3 to 1.9 times the rate``."""
+    if suggestion is None or suggestion.predicted_speedup is None:
+        return None
+    return f"{_times(suggestion.predicted_speedup)} the rate"
+
+
+def _times(interval: Interval) -> str:
+    return f"{significant(interval.low)} to {significant(interval.high)} times"
+
+
+def _verdict(found: Diagnosis) -> str:
+    return f"{found.bottleneck} ({found.sureness})"
+
+
+def _step(found: Diagnosis) -> str:
+    promised = speedup_text(found.suggestion)
+    return f"{found.next_step} ({promised})" if promised else str(found.next_step)
+
+
+def _value(suggestion: Suggestion) -> str:
+    value = suggestion.value
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _ceilings_table(ceilings: Ceilings) -> list[str]:
+    rows: list[list[str | None]] = [
+        [
+            one.precision,
+            None if one.matmul_tflops is None else significant(one.matmul_tflops),
+            None if one.convolution_tflops is None else significant(one.convolution_tflops),
+        ]
+        for one in ceilings.precisions
+    ]
+    copies = [
+        f"{name} {significant(rate / 1e9)} GB/s"
+        for name, rate in (
+            ("device copy", ceilings.device_copy_bytes_per_s),
+            ("host to device", ceilings.host_to_device_bytes_per_s),
+        )
+        if rate is not None
+    ]
+    copies += [
+        f"all-reduce of {one.world_size} {significant(one.bytes_per_s / 1e9)} GB/s"
+        for one in ceilings.all_reduce
+    ]
+    lines = ["What probes reached on this machine at the start of the run:", ""]
+    lines += pipe_table(["precision", "matrix product, TFLOP/s", "convolution, TFLOP/s"], rows)
+    return [*lines, "", escape_markdown("; ".join(copies))] if copies else lines

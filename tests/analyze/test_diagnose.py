@@ -1,0 +1,374 @@
+"""Verdicts from synthetic evidence: what no CPU shows, and the borders of the rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from benchbox.analyze.diagnose import diagnose_case
+from benchbox.schema import (
+    THROTTLE_REASONS,
+    BatchSplit,
+    Case,
+    CaseResult,
+    Ceilings,
+    Communication,
+    Diagnosis,
+    Flops,
+    HostUsage,
+    InputAblation,
+    Interval,
+    OperatorTime,
+    PrecisionCeiling,
+    ProfiledStep,
+    RankResult,
+    WorkerMemory,
+)
+from tests.factories import (
+    make_attempt,
+    make_case,
+    make_device_samples,
+    make_environment,
+    make_profile,
+    make_rank,
+)
+
+MS = 1_000_000
+GIB = 2**30
+STEP_NS = 10 * MS
+CEILINGS = Ceilings(
+    precisions=(
+        PrecisionCeiling(precision="fp32", matmul_tflops=50.0, convolution_tflops=40.0),
+        PrecisionCeiling(precision="bf16", matmul_tflops=700.0, convolution_tflops=400.0),
+    ),
+    device_copy_bytes_per_s=2.8e12,
+)
+
+
+def operator(
+    name: str, time_ms: float, flops: float | None = None, gigabytes: float | None = None
+) -> OperatorTime:
+    return OperatorTime(
+        operator_class=name,  # type: ignore[arg-type]
+        num_calls=4,
+        time_ns=round(time_ms * MS),
+        flops=None if flops is None else round(flops * 1e9),
+        least_bytes=None if gigabytes is None else round(gigabytes * 1e9),
+    )
+
+
+def profiled(*operators: OperatorTime, idle_ms: float | None = 0.1, kernels: int = 60) -> ProfiledStep:
+    """A step of ten milliseconds on a GPU; ``idle_ms=None``: on a CPU."""
+    return ProfiledStep(
+        step_time_ns=STEP_NS,
+        operators=operators,
+        device_idle_ns=None if idle_ms is None else round(idle_ms * MS),
+        num_kernels=None if idle_ms is None else kernels,
+    )
+
+
+PRODUCTS = (
+    operator("convolution", 6.5, flops=200),
+    operator("matmul", 2.0, flops=60),
+    operator("optimizer", 1.4, gigabytes=3),
+)
+MOVING = (
+    operator("activation", 5, gigabytes=12),
+    operator("pooling", 3, gigabytes=7),
+    operator("matmul", 2, flops=60),
+)
+UPDATING = (operator("optimizer", 7, gigabytes=18), operator("convolution", 2.9, flops=90))
+
+
+def split(fixed: float) -> BatchSplit:
+    """``fixed`` of a step of ten milliseconds at batch 32 does not grow."""
+    each = (1 - fixed) * STEP_NS / 32
+    return BatchSplit(
+        half_batch_size=16,
+        num_steps=12,
+        full_step_time_ns=STEP_NS,
+        half_step_time_ns=round(STEP_NS - 16 * each),
+        fixed_ns=round(fixed * STEP_NS),
+        fixed_interval_ns=Interval(low=fixed * STEP_NS * 0.9, high=fixed * STEP_NS * 1.1),
+        per_sample_ns=round(each),
+        per_sample_interval_ns=Interval(low=0.9 * each, high=1.1 * each),
+    )
+
+
+def diagnosed(
+    case: Case | None = None,
+    *,
+    device: str = "cuda",
+    ceilings: Ceilings | None = CEILINGS,
+    samples: dict[str, Any] | None = None,
+    host_allocator: str = "tuned",
+    **rank: Any,
+) -> Diagnosis:
+    case = case or make_case()
+    one = make_rank((STEP_NS,) * 60, **rank)
+    devices = (make_device_samples(one, **(samples or {})),) if device == "cuda" else ()
+    result = CaseResult(
+        case=case,
+        outcome="ok",
+        reason=None,
+        attempts=(make_attempt(case, 0, one, devices=devices),),
+        summary=None,
+    )
+    environment = replace(make_environment(device), host_allocator=host_allocator)  # type: ignore[arg-type]
+    return diagnose_case(result, environment, ceilings, None)
+
+
+def told(found: Diagnosis) -> tuple[str, str]:
+    return found.bottleneck, found.sureness
+
+
+def busy(**changes: Any) -> HostUsage:
+    return HostUsage(
+        **(
+            {"cpu_user_s": 0.6, "cpu_kernel_s": 0.01, "minor_page_faults": 10, "major_page_faults": 0}
+            | changes
+        )
+    )
+
+
+# --- what holds the step -----------------------------------------------------------------------------------
+
+
+def test_products_near_their_ceiling_are_compute_and_a_lower_precision_is_the_advice() -> None:
+    found = diagnosed(profile=profiled(*PRODUCTS))
+    assert told(found) == ("compute", "sure")
+    assert found.suggestion is not None
+    assert (found.suggestion.axis, found.suggestion.value) == ("precision", "bf16")
+    # Convolutions 10 times and products 14 times as fast leave 1.4 of 9.9 ms and a little: at most 6 times.
+    predicted = found.suggestion.predicted_speedup
+    assert predicted is not None
+    assert 1.5 < predicted.low < predicted.high < 7
+
+
+def test_operators_that_move_more_than_they_compute_are_bound_by_bandwidth() -> None:
+    assert told(diagnosed(profile=profiled(*MOVING))) == ("memory-bandwidth", "sure")
+
+
+def test_the_update_of_the_weights_is_the_optimizer_and_a_larger_batch_the_advice() -> None:
+    found = diagnosed(profile=profiled(*UPDATING), batch_split=split(0.75))
+    assert told(found) == ("optimizer", "sure")
+    assert found.suggestion is not None
+    assert found.suggestion.axis == "per_device_batch_size"
+    assert found.suggestion.value == 4 * 32
+    predicted = found.suggestion.predicted_speedup
+    assert predicted is not None
+    assert predicted.low < 4 / (0.75 + 4 * 0.25) < predicted.high
+
+
+@pytest.mark.parametrize(
+    ("num_parameters", "bottleneck"), [(190_000_000, "optimizer"), (190_000, "memory-bandwidth")]
+)
+def test_products_that_only_move_weights_count_with_the_optimizer(
+    num_parameters: int, bottleneck: str
+) -> None:
+    flops = Flops(model_flops_per_step=1, hardware_flops_per_step=1, num_parameters=num_parameters)
+    operators = (operator("matmul", 5.5, flops=5, gigabytes=2.4), operator("optimizer", 4.4, gigabytes=5.4))
+    assert diagnosed(profile=profiled(*operators), flops=flops).bottleneck == bottleneck
+
+
+def test_a_device_without_kernels_for_most_of_a_step_waits_for_the_host() -> None:
+    found = diagnosed(profile=profiled(operator("matmul", 2, flops=60), idle_ms=8, kernels=900))
+    assert told(found) == ("host-launch", "sure")
+    assert any(e.unit == "ns" and e.value == pytest.approx(2 * MS / 900) for e in found.evidence)
+
+
+def test_idle_time_is_held_against_the_measured_step_and_not_the_slower_profiled_one() -> None:
+    """The profiler doubled the step; the 8 ms of kernels fill most of the 10 ms that were measured."""
+    step = replace(profiled(*PRODUCTS), step_time_ns=2 * STEP_NS, device_idle_ns=12 * MS)
+    assert diagnosed(profile=step).bottleneck == "compute"
+
+
+def test_input_is_told_by_leaving_it_out() -> None:
+    ablation = InputAblation(num_steps=12, loaded_step_time_ns=STEP_NS, on_device_step_time_ns=3 * MS)
+    case = make_case(data="folder", num_generated_images=64, num_loader_workers=2)
+    found = diagnosed(case, input_ablation=ablation, profile=profiled(*PRODUCTS, idle_ms=7))
+    assert told(found) == ("input", "sure")
+    assert found.suggestion is not None
+    assert (found.suggestion.axis, found.suggestion.value) == ("num_loader_workers", 4)
+    assert found.suggestion.predicted_speedup is not None
+    assert found.suggestion.predicted_speedup.high == pytest.approx(2.0)  # twice the processes
+
+
+def test_collectives_are_told_by_leaving_them_out() -> None:
+    case = make_case(strategy="ddp", world_size=2)
+    communication = Communication(
+        num_steps_on=12,
+        num_steps_off=12,
+        step_time_on_ns=STEP_NS,
+        step_time_off_ns=4 * MS,
+        exposed_ns=6 * MS,
+        exposed_interval_ns=Interval(low=5.5 * MS, high=6.5 * MS),
+        bytes_per_step=766_768_544,
+        bytes_formula="2 (W - 1) / W of the gradients",
+    )
+    found = diagnosed(case, communication=communication, profile=profiled(*PRODUCTS))
+    assert told(found) == ("communication", "sure")
+    assert found.suggestion is not None
+    assert (found.suggestion.axis, found.suggestion.value) == ("gradient_accumulation_steps", 2)
+
+
+def test_page_faults_are_host_memory_and_the_tuned_allocator_the_advice() -> None:
+    faults = busy(cpu_user_s=0.6, cpu_kernel_s=0.6, minor_page_faults=600_000)
+    rank = {"host_usage": faults, "profile": profiled(*PRODUCTS, idle_ms=None)}
+    found = diagnosed(device="cpu", host_allocator="system", **rank)
+    assert found.bottleneck == "host-memory"
+    assert found.suggestion is not None
+    assert (found.suggestion.axis, found.suggestion.value) == ("host_allocator", "tuned")
+    tuned = diagnosed(device="cpu", host_allocator="tuned", **rank)
+    assert tuned.bottleneck == "host-memory"
+    assert tuned.suggestion is None
+
+
+def test_kernel_time_that_faults_cannot_explain_is_not_host_memory() -> None:
+    found = diagnosed(
+        device="cpu", host_usage=busy(cpu_kernel_s=0.6), profile=profiled(*PRODUCTS, idle_ms=None)
+    )
+    assert found.bottleneck == "compute"
+
+
+def test_no_part_that_leads_is_mixed() -> None:
+    step = profiled(
+        operator("convolution", 3.4, flops=100),
+        operator("activation", 3.2, gigabytes=8),
+        operator("optimizer", 3.3, gigabytes=8),
+    )
+    found = diagnosed(profile=step)
+    assert told(found) == ("mixed", "unsure")
+    assert found.next_step is not None
+
+
+def test_without_evidence_nothing_is_claimed() -> None:
+    assert told(diagnosed()) == ("unknown", "unsure")
+    crashed = CaseResult(case=make_case(), outcome="crashed", reason="x", attempts=(), summary=None)
+    found = diagnose_case(crashed, make_environment(), CEILINGS, None)
+    assert (told(found), found.next_step, found.suggestion) == (("unknown", "unsure"), None, None)
+
+
+# --- memory, power, others ---------------------------------------------------------------------------------
+
+
+def test_out_of_memory_is_memory_capacity_for_sure() -> None:
+    case = make_case(gradient_checkpointing=True)
+    result = CaseResult(case=case, outcome="oom", reason="out of memory", attempts=(), summary=None)
+    found = diagnose_case(result, make_environment(), CEILINGS, None)
+    assert told(found) == ("memory-capacity", "sure")
+    assert found.suggestion is not None
+    assert (found.suggestion.axis, found.suggestion.value) == ("per_device_batch_size", 16)
+
+
+@pytest.mark.parametrize(("used_gib", "bottleneck"), [(60, "compute"), (78, "memory-capacity")])
+def test_a_device_filled_to_the_brim_is_memory_capacity(used_gib: int, bottleneck: str) -> None:
+    samples = {"memory_used_bytes": (used_gib * GIB,) * 6}
+    assert diagnosed(profile=profiled(*PRODUCTS), samples=samples).bottleneck == bottleneck
+
+
+@pytest.mark.parametrize(("used_pct", "bottleneck"), [(80.0, "compute"), (95.0, "memory-capacity")])
+def test_so_is_a_process_near_its_own_limit(used_pct: float, bottleneck: str) -> None:
+    memory = WorkerMemory(
+        peak_memory_allocated_bytes=None,
+        peak_memory_reserved_bytes=None,
+        peak_host_rss_bytes=GIB,
+        tightest_limit="RLIMIT_DATA",
+        tightest_limit_used_pct=used_pct,
+    )
+    found = diagnosed(device="cpu", memory=memory, profile=profiled(*PRODUCTS, idle_ms=None))
+    assert found.bottleneck == bottleneck
+
+
+@pytest.mark.parametrize(
+    ("reason", "clock_mhz", "verdict"),
+    [
+        ("hw_thermal_slowdown", 1200.0, ("power-or-thermal", "sure")),
+        ("sw_power_cap", 1500.0, ("power-or-thermal", "sure")),
+        ("sw_power_cap", 1975.0, ("compute", "sure")),  # at its limit, and as fast as ever
+        ("gpu_idle", 1200.0, ("compute", "sure")),
+    ],
+)
+def test_clocks_held_back_by_power_or_heat(reason: str, clock_mhz: float, verdict: tuple[str, str]) -> None:
+    samples = {"throttle_reasons": (THROTTLE_REASONS[reason],) * 6, "clock_sm_mhz": (clock_mhz,) * 6}
+    found = diagnosed(profile=profiled(*PRODUCTS), samples=samples)
+    assert told(found) == verdict
+
+
+def test_low_clocks_do_not_matter_to_a_device_that_waits() -> None:
+    samples = {"throttle_reasons": (0x40,) * 6, "clock_sm_mhz": (1200.0,) * 6}
+    found = diagnosed(profile=profiled(operator("matmul", 2, flops=60), idle_ms=8), samples=samples)
+    assert found.bottleneck == "host-launch"
+
+
+def test_a_foreign_process_on_the_device_is_named_and_leaves_nothing_sure() -> None:
+    found = diagnosed(profile=profiled(*PRODUCTS), samples={"num_foreign_processes": (0, 2, 2, 2, 0, 0)})
+    assert found.sureness == "unsure"
+    assert found.next_step is not None
+    assert "another process was on the device" in found.next_step
+
+
+@pytest.mark.parametrize(
+    ("others_pct", "sureness"), [(5.0, "sure"), (15.0, "likely"), (30.0, "unsure"), (60.0, "unsure")]
+)
+def test_busy_neighbours_weaken_a_verdict_and_are_named(others_pct: float, sureness: str) -> None:
+    usage = busy(other_cpu_pct=others_pct)
+    found = diagnosed(device="cpu", host_usage=usage, profile=profiled(*PRODUCTS, idle_ms=None))
+    assert told(found) == ("compute", sureness)
+    named = [e for e in found.evidence if "others" in e.what]
+    assert len(named) == (others_pct >= 10)
+
+
+def test_a_verdict_that_is_not_clear_drowns_in_the_work_of_others() -> None:
+    step = profiled(
+        *(
+            operator("convolution", 4.5, flops=120),
+            operator("optimizer", 4, gigabytes=9),
+            operator("pooling", 2, gigabytes=4),
+        ),
+        idle_ms=None,
+    )
+    quiet = diagnosed(device="cpu", host_usage=busy(other_cpu_pct=0.0), profile=step)
+    assert quiet.bottleneck == "compute"
+    assert diagnosed(device="cpu", host_usage=busy(other_cpu_pct=70.0), profile=step).bottleneck == "unknown"
+
+
+# --- what it is held against -------------------------------------------------------------------------------
+
+
+def test_the_profiles_reached_rates_serve_where_the_run_has_no_ceilings() -> None:
+    case = make_case(precision="bf16")
+    rank: RankResult = make_rank(
+        (STEP_NS,) * 60, profile=profiled(operator("matmul", 9, flops=4000, gigabytes=1))
+    )
+    result = CaseResult(
+        case=case, outcome="ok", reason=None, attempts=(make_attempt(case, 0, rank),), summary=None
+    )
+    found = diagnose_case(result, make_environment(), None, make_profile())
+    assert found.bottleneck == "compute"
+    assert any(e.what == "of the rate reached here, matmul" for e in found.evidence)
+    assert not any(
+        "reached" in e.what for e in diagnose_case(result, make_environment(), None, None).evidence
+    )
+
+
+def test_no_evidence_is_ever_the_drivers_utilization() -> None:
+    """Which says that some kernel ran, and nothing of how well."""
+    samples = {"utilization_gpu_pct": (100.0,) * 6}
+    found = diagnosed(profile=profiled(*PRODUCTS), samples=samples)
+    assert not any("utili" in e.what for e in found.evidence)
+    assert told(diagnosed(samples=samples)) == ("unknown", "unsure")
+
+
+def test_a_bandwidth_that_the_step_itself_passes_is_no_ceiling() -> None:
+    """A probe that was disturbed said a hundredth of what there is; the optimizer's 18 GB in 7 ms mend it."""
+    disturbed = replace(CEILINGS, device_copy_bytes_per_s=2.8e10)
+    operators = (
+        operator("convolution", 6, flops=200, gigabytes=0.8),
+        operator("optimizer", 3.9, gigabytes=10),
+    )
+    assert diagnosed(profile=profiled(*operators), ceilings=disturbed).bottleneck == "compute"
+    without = (operators[0], operator("other", 3.9))
+    assert diagnosed(profile=profiled(*without), ceilings=disturbed).bottleneck == "memory-bandwidth"

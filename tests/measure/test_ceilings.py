@@ -1,0 +1,77 @@
+"""Measured ceilings: asked once a run, kept in the journal, and what figures are held against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from benchbox.analyze.roofline import matmul_ceiling
+from benchbox.measure.ceilings import ask_ceilings, probe_seconds
+from benchbox.measure.journal import read_journal
+from benchbox.measure.launch import WorkerServer
+from benchbox.measure.runner import SuiteRun
+from benchbox.plan.suite import load_suite
+from benchbox.report.from_run import report_of_run
+from benchbox.schema import Ceilings, PrecisionCeiling
+from tests.factories import make_case, make_profile, make_suite
+from tests.runs import write_suite
+
+REACHED = Ceilings(precisions=(PrecisionCeiling(precision="fp32", matmul_tflops=45.0),))
+
+
+@pytest.mark.parametrize(
+    ("measure", "seconds"),
+    [
+        ({}, 4.0),
+        ({"ceiling_seconds": 0}, 0.0),
+        ({"max_seconds": 1, "repetitions": 2}, 0.4),
+        ({"ceiling_seconds": 1}, 1.0),
+    ],
+)
+def test_probes_take_at_most_a_tenth_of_what_may_be_measured(
+    measure: dict[str, float], seconds: float
+) -> None:
+    suite = make_suite([make_case(), make_case(seed=1)], **measure)
+    assert probe_seconds(suite) == pytest.approx(seconds)
+
+
+def test_a_run_asks_once_and_resuming_finds_the_answer(tmp_path: Path) -> None:
+    suite_file = write_suite(tmp_path, ceiling_seconds=0.2, max_seconds=1.0)
+    suite = load_suite(suite_file)
+    out = tmp_path / "out"
+    with SuiteRun(suite, tmp_path, out, device="cpu", resume=False, force=False) as run:
+        run.measure_ceilings()
+        found = run.ceilings
+        assert not run.can_measure_ceilings()
+    assert found is not None
+    assert {one.precision for one in found.precisions} == {"fp32", "bf16"}
+    assert all(one.matmul_tflops and one.convolution_tflops for one in found.precisions)
+    assert found.device_copy_bytes_per_s
+    assert (found.host_to_device_bytes_per_s, found.all_reduce) == (None, ())
+    assert read_journal(out / "journal.jsonl").ceilings == found
+    with SuiteRun(suite, tmp_path, out, device="cpu", resume=True, force=False) as run:
+        assert not run.can_measure_ceilings()
+        for _ in run.events():
+            pass
+        report = report_of_run(run)
+    assert report.ceilings == found
+    summary = report.cases[0].summary
+    assert summary is not None
+    assert summary.ceiling_source == "run"
+    fp32 = next(one for one in found.precisions if one.precision == "fp32")
+    assert summary.ceiling_tflops == pytest.approx(fp32.matmul_tflops)
+
+
+def test_a_probe_that_fails_leaves_nothing_known(tmp_path: Path) -> None:
+    with WorkerServer({"CUDA_VISIBLE_DEVICES": ""}) as server:
+        assert ask_ceilings(server, make_suite([make_case()], ceiling_seconds=0.1), "cuda:0") is None
+
+
+def test_the_runs_own_ceiling_comes_first_and_never_another_precisions() -> None:
+    profile = make_profile()
+    assert matmul_ceiling("fp32", REACHED, profile) == (45.0, "run")
+    assert matmul_ceiling("tf32", REACHED, profile) == (371.0, "profile")
+    assert matmul_ceiling("tf32", REACHED, None) == (None, None)
+    assert matmul_ceiling("fp32", None, replace(profile, reached=None)) == (None, None)
