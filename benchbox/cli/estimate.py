@@ -19,6 +19,8 @@ def estimate(
     ] = "terminal",
 ) -> None:
     """Foretell the memory of each case, whether it fits, and the largest batch that would."""
+    import contextlib
+
     from rich.console import Console
 
     from benchbox.measure.estimate import detected_device, device_of_profile, estimates_for
@@ -33,9 +35,11 @@ def estimate(
     device = (
         detected_device() if profile is None else device_of_profile(find_profile(profile, load_profiles()))
     )
-    with WorkerServer({}) as server:
+    with contextlib.ExitStack() as servers:
         import_dirs = (str(path.parent.absolute()), str(Path.cwd()))
-        found = estimates_for(loaded.cases, device, server, import_dirs)
+        found = estimates_for(
+            loaded.cases, device, lambda: servers.enter_context(WorkerServer({})), import_dirs
+        )
     result = SuiteEstimate(
         suite=loaded.name,
         device=device.name,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
 
+from benchbox.errors import WorkerStartError
 from benchbox.measure.detect import detect_devices
 from benchbox.measure.launch import WorkerServer, stderr_tail
 from benchbox.plan.hardware import load_profiles, match_profile
@@ -64,21 +65,22 @@ def device_of_environment(environment: Environment) -> EstimateDevice:
 def estimates_for(
     cases: Sequence[Case],
     device: EstimateDevice,
-    server: WorkerServer,
+    running_server: Callable[[], WorkerServer],
     import_dirs: Iterable[str],
     timeout_s: float = TIMEOUT_S,
 ) -> dict[str, CaseEstimate]:
-    """The estimate of each case by its id, or why there is none; traced in forks of ``server``.
+    """The estimate of each case by its id, or why there is none; traced in forks of a server.
 
-    A model whose tracing ends its process, or does not end within ``timeout_s``, costs its own cases only.
+    A model whose tracing ends its process, or the server's, or does not end within ``timeout_s``, costs its
+    own cases only. ``running_server`` gives a new server where the last one has ended.
 
     Raises:
-        WorkerStartError: the server has ended.
+        WorkerStartError: no server can be started.
     """
     found: dict[str, CaseEstimate] = {}
     left = list(cases)
     while left:
-        answers, why = _ask(left, device, server, tuple(import_dirs), timeout_s)
+        answers, why = _ask(left, device, running_server(), tuple(import_dirs), timeout_s)
         found |= {answer.case_id: answer for answer in answers}
         left = left[len(answers) :]
         if left and why is not None:
@@ -126,12 +128,15 @@ def _ask(
         )
         started_at = time.monotonic()
         server.start(estimate=str(task), stderr=str(stderr))
+        why = None
+        status: int | None
         try:
             status = server.wait(timeout_s)
+        except WorkerStartError as error:
+            status, why = -1, f"tracing ended the worker server: {error}"[:500]
         except BaseException:  # Ctrl-C too
             server.kill_worker()
             raise
-        why = None
         if status is None:
             server.kill_worker()
             server.wait(timeout_s)

@@ -14,6 +14,7 @@ from benchbox.errors import BadInputError
 from benchbox.measure.attempt import Tick, unsupported
 from benchbox.measure.ceilings import ask_ceilings, probe_seconds
 from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case
+from benchbox.measure.estimate import TIMEOUT_S as ESTIMATE_TIMEOUT_S
 from benchbox.measure.estimate import device_of_environment, estimates_for, why_skipped
 from benchbox.measure.folder import (
     JOURNAL_NAME,
@@ -214,8 +215,9 @@ class SuiteRun:
         self.estimates = estimates_for(
             self.suite.cases,
             device_of_environment(self.environment),
-            self._site.running_server(),
+            self._site.running_server,
             (str(self._suite_dir), str(Path.cwd())),
+            min(ESTIMATE_TIMEOUT_S, self.suite.measure.effective_timeout_s),
         )
 
     def _read_finished(self) -> Finished:

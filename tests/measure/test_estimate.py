@@ -62,7 +62,7 @@ def test_a_model_that_misbehaves_costs_its_own_cases_only(
         model="zoo.models:good", input_shape=(NUM_INPUTS,), num_classes=NUM_CLASSES, per_device_batch_size=3
     )
     cases = [GOOD, bad[0], other, bad[1]]
-    found = estimates_for(cases, GPU, server, (folder,), timeout_s=10 if name == "hangs" else 100)
+    found = estimates_for(cases, GPU, lambda: server, (folder,), timeout_s=10 if name == "hangs" else 100)
     assert set(found) == {case.case_id for case in cases}
     for case in bad:
         assert found[case.case_id].estimate is None
@@ -91,7 +91,7 @@ def test_only_what_surely_does_not_fit_is_skipped(server: WorkerServer) -> None:
     for gib in (1, 5, 80):
         device = GPU._replace(memory_bytes=gib << 30)
         case = make_case()
-        reasons.append(why_skipped(estimates_for([case], device, server, ())[case.case_id]))
+        reasons.append(why_skipped(estimates_for([case], device, lambda: server, ())[case.case_id]))
     assert reasons[0] is not None
     assert reasons[0].endswith("the device has 1 GiB")
     assert reasons[1:] == [None, None]  # between the bounds, and well within

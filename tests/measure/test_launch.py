@@ -273,10 +273,9 @@ def test_an_interpreter_without_a_working_torch_is_one_useful_line(
     assert marked_processes(mark) == []
 
 
-def test_a_missing_interpreter_is_one_useful_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+def test_a_missing_interpreter_is_one_useful_line() -> None:
     with pytest.raises(WorkerStartError, match=r"/nowhere/python.*No such file or directory"):
-        WorkerServer({})
+        WorkerServer({}, python="/nowhere/python")
 
 
 def test_an_interrupted_start_leaves_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
