@@ -4,6 +4,7 @@ BenchboxError            one line for the user, exit code 2
 ├── BadInputError        a file or an argument is wrong: where, key, what, what is allowed
 ├── WouldOverwriteError  the output exists and nobody said that it may be replaced
 ├── ResumeError          the journal belongs to another suite or another environment
+├── NodeError            machines of one run do not fit each other, or one of them is gone
 └── WorkerStartError     the worker's interpreter could not be started at all
 """
 
@@ -24,6 +25,10 @@ class WouldOverwriteError(BenchboxError):
 
 class ResumeError(BenchboxError):
     """The journal to resume from was written for another suite or environment."""
+
+
+class NodeError(BenchboxError):
+    """The machines of one run do not fit each other, cannot reach each other, or one of them is gone."""
 
 
 class WorkerStartError(BenchboxError):

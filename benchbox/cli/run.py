@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from datetime import datetime
@@ -15,6 +16,7 @@ from benchbox.errors import BadInputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchbox.measure.nodes.options import NodeOptions
     from benchbox.measure.runner import SuiteRun
     from benchbox.schema import Suite
 
@@ -29,10 +31,20 @@ def run(
     resume: Annotated[bool, typer.Option(help="Go on with what --out holds.")] = False,
     force: Annotated[bool, typer.Option(help="Replace what --out holds.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+    nnodes: Annotated[
+        int | None,
+        typer.Option(help="Run on so many machines: this command on each. Slurm's own say is taken."),
+    ] = None,
+    node_rank: Annotated[int | None, typer.Option(help="Which of them this is; 0 writes the report.")] = None,
+    rdzv_endpoint: Annotated[str | None, typer.Option(help="HOST:PORT where node 0 listens.")] = None,
+    nproc_per_node: Annotated[
+        int | None, typer.Option(help="Ranks on each machine. Default: one for each GPU, or one on a CPU.")
+    ] = None,
 ) -> None:
-    """Run a suite on this machine and write report.json and report.md."""
+    """Run a suite on this machine, or on several, and write report.json and report.md."""
     from rich.console import Console
 
+    from benchbox.measure.nodes.options import node_options
     from benchbox.plan.suite import find_suite, load_suite
     from benchbox.report.cases import case_table
 
@@ -46,10 +58,14 @@ def run(
         raise BadInputError("--resume and --force: choose one, to go on or to start anew")
     if resume and out is None:
         raise BadInputError("--resume: say with --out which folder to go on in")
+    nodes = node_options(nnodes, node_rank, rdzv_endpoint, nproc_per_node, os.environ)
+    if nodes is not None and nodes.node > 0:
+        _serve(loaded, path, nodes, device=device, quiet=quiet)
+        return
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     folder = out if out is not None else Path("bench-out", f"{loaded.name}-{stamp}")
     code = _run_suite(
-        loaded, path, folder, device=device, resume=resume, force=force, quiet=quiet, console=console
+        loaded, path, folder, nodes, device=device, resume=resume, force=force, quiet=quiet, console=console
     )
     raise typer.Exit(code)
 
@@ -58,6 +74,7 @@ def _run_suite(
     suite: Suite,
     path: Path,
     folder: Path,
+    nodes: NodeOptions | None,
     *,
     device: str,
     resume: bool,
@@ -66,18 +83,24 @@ def _run_suite(
     console: Console,
 ) -> int:
     from benchbox.measure.folder import REPORT_NAME, SUMMARY_NAME
+    from benchbox.measure.nodes.first import FirstNode
     from benchbox.measure.runner import SuiteRun
     from benchbox.report.files import read_report, write_report, write_text
     from benchbox.report.from_run import report_of_run
     from benchbox.report.markdown import render_markdown
     from benchbox.report.terminal import terminal_view
 
-    with SuiteRun(suite, path.parent, folder, device=device, resume=resume, force=force) as suite_run:
+    first = None if nodes is None else FirstNode(suite, device, nodes)
+    with SuiteRun(
+        suite, path.parent, folder, device=device, resume=resume, force=force, site=first
+    ) as suite_run:
         if suite_run.is_complete() and (folder / REPORT_NAME).is_file():
             interrupted, done = False, "nothing was left to measure"
             report = read_report(folder / REPORT_NAME)
         else:
             interrupted = _follow(suite_run, console, quiet=quiet)
+            if first is not None:
+                first.was_interrupted = interrupted
             done = f"written: {folder / REPORT_NAME} and {SUMMARY_NAME}"
             report = report_of_run(suite_run)
             write_report(report, folder / REPORT_NAME)
@@ -88,7 +111,21 @@ def _run_suite(
     if interrupted:
         print("benchbox: interrupted; go on with --resume", file=sys.stderr)
         return 130
+    if first is not None and first.trouble is not None and not report.complete:
+        print(
+            f"benchbox: {first.trouble}; what needs that node was left; go on with --resume", file=sys.stderr
+        )
+        return 1
     return 0 if any(case.outcome == "ok" for case in report.cases) else 1
+
+
+def _serve(suite: Suite, path: Path, nodes: NodeOptions, *, device: str, quiet: bool) -> None:
+    from benchbox.measure.nodes.other import OtherNode
+
+    with OtherNode(suite, path.parent, device, nodes) as node:
+        if not quiet:
+            print(f"node {nodes.node} of {nodes.num_nodes} works for {node.of}", flush=True)
+        node.serve()
 
 
 def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:

@@ -62,7 +62,15 @@ class SuiteRun:
     """
 
     def __init__(
-        self, suite: Suite, suite_dir: Path, out_dir: Path, *, device: str, resume: bool, force: bool
+        self,
+        suite: Suite,
+        suite_dir: Path,
+        out_dir: Path,
+        *,
+        device: str,
+        resume: bool,
+        force: bool,
+        site: Site | None = None,
     ) -> None:
         self.suite = suite
         self.out_dir = out_dir.absolute()
@@ -72,7 +80,7 @@ class SuiteRun:
         self._resume = resume
         self._force = force
         self._settled = Settled(suite)
-        self._site = Site(suite.cases, suite.measure, device)
+        self._site = site or Site(suite.cases, suite.measure, device)
         self._journal: Journal | None = None
         self._closing = contextlib.ExitStack()
 

@@ -49,7 +49,10 @@ def telemetry_cost_line(
     if cost is None:
         if settings.telemetry_hz == 0:
             return "Telemetry was off."
-        return "What telemetry costs was not measured in this run: its steps are too long for turns."
+        return (
+            "What telemetry costs was not measured in this run: its steps are too long for turns, "
+            "or all its cases ran on several machines."
+        )
     interval = cost.effect_pct_interval
     if interval.high - interval.low > TOO_NOISY_PCT:
         return (
