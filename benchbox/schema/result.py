@@ -84,8 +84,8 @@ class CaseSummary(Record, frozen=True, kw_only=True):
     straggler_ranks: tuple[Count, ...] = ()
     """Ranks whose own work lasts clearly longer than the middle one's."""
     communication_share: float | None = None
-    """Of the slowest rank's step: the time by which collectives make it longer. What overlaps with arithmetic,
-    and what other ranks spend waiting for the slowest, is not in it."""
+    """Of the slowest rank's step: the time by which collectives make it longer. What overlaps with
+    arithmetic, and what other ranks spend waiting for the slowest, is not in it."""
     communication_share_interval: Interval | None = None
     communication_bytes_per_step: Count | None = None
     """What each rank must send by the strategy's formula."""

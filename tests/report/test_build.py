@@ -6,7 +6,15 @@ from typing import Any
 
 from benchbox.report.build import build_report
 from benchbox.report.hints import report_hints
-from benchbox.schema import SCHEMA_VERSION, THROTTLE_REASONS, AttemptResult, Case, LossCheck, Report
+from benchbox.schema import (
+    SCHEMA_VERSION,
+    THROTTLE_REASONS,
+    AttemptResult,
+    Case,
+    HostUsage,
+    LossCheck,
+    Report,
+)
 from tests.factories import (
     make_attempt,
     make_case,
@@ -89,6 +97,25 @@ def test_hints_of_a_case() -> None:
         "whether its losses agree with fp32 is unknown: no fp32 case here",
         "its FLOPs are unknown: the model cannot be built on the meta device",
     )
+
+
+def test_cases_that_were_disturbed_alike_share_a_hint() -> None:
+    def hints(*other_cpu_pct: float) -> tuple[str, ...]:
+        case = make_case(strategy="ddp", world_size=2)
+        usages = [
+            HostUsage(
+                cpu_user_s=1, cpu_kernel_s=0, minor_page_faults=0, major_page_faults=0, other_cpu_pct=pct
+            )
+            for pct in other_cpu_pct
+        ]
+        ranks = [make_rank(rank=number, host_usage=usage) for number, usage in enumerate(usages)]
+        return build([case], [make_attempt(case, 0, *ranks)]).cases[0].hints
+
+    assert hints(4, 5) == ()
+    assert hints(3, 61) == hints(99, 52)
+    (hint,) = hints(3, 61)
+    assert "used more than 50 % of the processors" in hint
+    assert "(1 of 1 attempts)" in hint
 
 
 def test_nothing_to_hint_at() -> None:

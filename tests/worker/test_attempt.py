@@ -198,7 +198,7 @@ def test_a_fast_case_that_computes_something_else_is_invalid(tmp_path: Path) -> 
     ("changes", "reason"),
     [
         ({"precision": "tf32"}, "tf32 needs an NVIDIA GPU"),
-        ({"strategy": "ddp", "world_size": 2}, "strategy ddp with world size 2 is not offered yet"),
+        ({"world_size": 2}, "strategy single trains on one device, not on 2"),
     ],
 )
 def test_what_cannot_be_done_is_unsupported_before_anything_is_built(

@@ -21,6 +21,7 @@ from benchbox.worker.data import (
     make_batches,
     num_buffered_steps,
 )
+from benchbox.worker.ranks import Place, Ranks
 from tests.worker.tasks import CPU, IMAGES, SMALL_CNN, first_error, make_case, make_task
 
 LOADER = {"data": "loader", "num_loader_workers": 0}
@@ -57,6 +58,18 @@ def save_image(path: Path, value: int = 128, size: tuple[int, int] = (20, 30)) -
 
 
 # --- every source ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", EVERY_SOURCE)
+def test_ranks_together_see_what_one_device_sees(tmp_path: Path, source: str) -> None:
+    bases = SMALL_CNN, EVERY_SOURCE[source], {"per_device_batch_size": 2}
+    whole = take(batches_of(tmp_path, *bases, gradient_accumulation_steps=6), 2)
+    case = make_case(*bases, strategy="ddp", world_size=3, gradient_accumulation_steps=2)
+    for rank in range(3):
+        ranks = Ranks(Place(rank=rank, local_rank=rank, world_size=3), None)
+        shares = take(make_batches(make_task(tmp_path, case), CPU, ranks), 2)
+        for share, step in zip(shares, whole, strict=True):
+            torch.testing.assert_close(share, step[rank::3], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("source", EVERY_SOURCE)

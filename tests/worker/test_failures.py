@@ -73,3 +73,24 @@ def test_an_error_in_a_loaders_process_is_told_as_if_it_happened_here(
     outcome, reason = classify(first_error(make_batches(make_task(tmp_path, case), CPU)))
     assert outcome == "crashed"
     assert reason.startswith(f"OSError: {bad}: cannot be decoded: cannot identify image file")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:35996",
+        "NCCL error: remote process exited or there was a network error",
+        "failed to recv, got 0 bytes. Connection was likely closed. Did the remote server shutdown or crash?",
+    ],
+)
+def test_a_lost_peer_is_told_from_a_failure_of_ones_own(text: str) -> None:
+    assert classify(RuntimeError(text), has_peers=True) == (
+        "crashed",
+        f"another rank ended: RuntimeError: {text}",
+    )
+    assert classify(RuntimeError(text)) == ("crashed", f"RuntimeError: {text}")
+
+
+def test_an_error_of_ones_own_is_ones_own_among_peers_too() -> None:
+    assert classify(ValueError("boom"), has_peers=True) == ("crashed", "ValueError: boom")
+    assert classify(MemoryError(), has_peers=True) == ("oom", "MemoryError")
