@@ -18,11 +18,13 @@ from benchbox.cli.hardware import hw_app
 from benchbox.cli.max_batch import max_batch
 from benchbox.cli.report import report, schema
 from benchbox.cli.run import run
+from benchbox.cli.slurm import slurm
 from benchbox.errors import BenchboxError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(run)
 app.command("max-batch")(max_batch)
+app.command()(slurm)
 app.command()(report)
 app.command()(schema)
 app.add_typer(hw_app, name="hw")
