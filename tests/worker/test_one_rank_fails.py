@@ -10,7 +10,7 @@ from benchbox.schema import RankResult, WorkerTask
 from tests.worker.tasks import IMAGES, make_case, make_task, write_forward, write_model
 from tests.worker.together import results, torchrun, write_task
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(660)
 
 ON_RANK_1 = "import os\nif os.environ['RANK'] == '1': "
 ENDED_IN_PASSES = "the process was ended during its extra passes"

@@ -12,7 +12,7 @@ from benchbox.schema import RankResult, WorkerTask
 from tests.worker.tasks import SMALL_CNN, make_case, make_task
 from tests.worker.together import results, torchrun, write_task
 
-pytestmark = pytest.mark.timeout(300)  # DeepSpeed's Adam for the host is compiled at first use
+pytestmark = pytest.mark.timeout(660)  # DeepSpeed's Adam for the host is compiled at first use
 
 NUM_PARAMETERS = 693_962
 STRATEGIES = ("ddp", "fsdp2", "zero1", "zero2", "zero3", "zero2-offload", "zero3-offload")

@@ -20,12 +20,13 @@ import torch.distributed as dist
 from benchbox.schema import RankResult, WorkerTask
 from benchbox.worker import attempt
 from benchbox.worker.data import make_batches
+from benchbox.worker.rank import _end_with_the_parent
 from benchbox.worker.ranks import Place, Ranks, join
 from benchbox.worker.strategies import make_engine
 from tests.worker.tasks import CPU
 
 ROOT = Path(__file__).parents[2]
-HANG_S = 100  # a test that is stopped by this has found a hang
+HANG_S = 600  # whatever else the machine does, what takes longer hangs
 
 _EXCHANGES = (
     "all_reduce",
@@ -68,6 +69,7 @@ def results(task: WorkerTask) -> list[RankResult]:
 
 def main() -> None:
     """Run the tasks, and write ``inside{RANK}.json`` beside each result."""
+    _end_with_the_parent()
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     place = Place(rank=rank, local_rank=rank, world_size=world_size)
     ranks = join(place, CPU)
