@@ -52,9 +52,9 @@ def connect(host: str, port: int, within_s: float) -> socket.socket:
         try:
             return socket.create_connection((host, port), timeout=within_s)
         except OSError as error:
-            if time.monotonic() + TRY_AGAIN_AFTER_S > deadline:
+            if time.monotonic() + TRY_AGAIN_AFTER_S > deadline or _is_no_name(error):
                 raise NodeError(
-                    f"node 0 could not be reached at {host}:{port} within {within_s:g} s: "
+                    f"node 0 could not be reached at {host}:{port} (tried for up to {within_s:g} s): "
                     f"{error.strerror or error}"
                 ) from None
         time.sleep(TRY_AGAIN_AFTER_S)
@@ -95,6 +95,11 @@ def _resolved(host: str, port: int, where: str) -> list[tuple[int, int, int, str
     except OSError as error:
         raise BadInputError(f"{where}: {error.strerror or error}") from None
     return list(found)
+
+
+def _is_no_name(error: OSError) -> bool:
+    """Whether there is no such host, which waiting does not mend."""
+    return isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN
 
 
 def _is_literal(host: str) -> bool:

@@ -184,7 +184,7 @@ def test_node_0_may_start_later(port: int) -> None:
 
 def test_a_node_0_that_does_not_come_is_told(port: int) -> None:
     with pytest.raises(
-        NodeError, match=rf"not be reached at 127.0.0.1:{port} within 0\.1 s: Connection refused"
+        NodeError, match=rf"not be reached at 127.0.0.1:{port} \(tried for up to 0\.1 s\): Connection refused"
     ):
         connect("127.0.0.1", port, 0.1)
 
@@ -227,3 +227,12 @@ def test_the_first_line_never_changes_its_meaning() -> None:
     """A node of any version must be able to tell and be told that versions differ."""
     assert Hello.__struct_fields__ == ("benchbox", "schema_version", "suite_digest", "num_nodes", "node")
     assert not Hello.__struct_config__.forbid_unknown_fields
+
+
+def test_a_name_that_does_not_exist_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(network.socket, "getaddrinfo", unknown)
+    with pytest.raises(NodeError, match=r"not be reached at no-host:1 .*Name or service not known"):
+        connect("no-host", 1, 3600)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchbox.errors import BadInputError
 from benchbox.measure.nodes.options import NodeOptions, node_options
 from benchbox.measure.nodes.slurm import first_host
+from tests.runs import benchbox, write_suite
 
 SLURM = {
     "SLURM_NNODES": "3",
@@ -130,3 +133,11 @@ def test_a_list_that_is_none_is_refused(nodes: str) -> None:
     if nodes:
         with pytest.raises(BadInputError, match=r"SLURM_JOB_NODELIST: .* is no list of hosts"):
             node_options(None, None, None, None, SLURM | {"SLURM_JOB_NODELIST": nodes})
+
+
+def test_the_command_line_refuses_in_one_line_and_writes_nothing(tmp_path: Path) -> None:
+    path = write_suite(tmp_path)
+    done = benchbox("run", path, "--out", tmp_path / "out", "--nnodes", "2", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "benchbox: --nnodes 2: say with --node-rank which of them this machine is\n"
+    assert not (tmp_path / "out").exists()
