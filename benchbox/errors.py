@@ -6,6 +6,7 @@ BenchboxError            one line for the user, exit code 2
 ├── ResumeError          the journal belongs to another suite or another environment
 ├── NothingToPlotError   the reports lack what a picture shows
 ├── MissingPackageError  a package that only some uses need is not installed
+├── NodeError            machines of one run do not fit each other, or one of them is gone
 └── WorkerStartError     the worker's interpreter could not be started at all
 """
 
@@ -34,6 +35,10 @@ class NothingToPlotError(BenchboxError):
 
 class MissingPackageError(BenchboxError):
     """A package is not installed that is no dependency, because only some uses need it."""
+
+
+class NodeError(BenchboxError):
+    """The machines of one run do not fit each other, cannot reach each other, or one of them is gone."""
 
 
 class WorkerStartError(BenchboxError):

@@ -40,9 +40,15 @@ def _over_windows(
     for attempt in attempts:
         if not attempt.devices or not attempt.ranks:
             continue
-        # Every optimizer step ends with all ranks having waited for each other: one rank's windows are all's.
-        for window in attempt.ranks[0].windows:
-            parts = [joules_of(device, window) for device in attempt.devices]
+        # Every optimizer step ends with all ranks having waited for each other: one rank's windows are all's,
+        # by the clock of their machine.
+        windows = {rank.node: rank.windows for rank in reversed(attempt.ranks)}
+        for number, window in enumerate(attempt.ranks[0].windows):
+            own = [windows.get(device.node, ())[number : number + 1] for device in attempt.devices]
+            parts = [
+                joules_of(device, *window) if window else None
+                for device, window in zip(attempt.devices, own, strict=True)
+            ]
             known = [part for part in parts if part is not None]
             if len(known) == len(parts):
                 joules += sum(known)

@@ -1,7 +1,8 @@
 """The command line: parsing, printing, exit codes. Nothing else prints or exits.
 
 One module a command. Heavy imports stay inside the commands, so that ``--help`` is quick; torch is never
-imported here. Exit codes: 0 done; 1 the run finished but no case was ``ok``; 2 bad input; 130 Ctrl-C.
+imported here. Exit codes: 0 done; 1 the run finished but no case was ``ok``, or a machine of
+several was lost; 2 bad input; 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from benchbox.cli.plan import plan
 from benchbox.cli.plot import plot
 from benchbox.cli.report import report, schema
 from benchbox.cli.run import run
+from benchbox.cli.slurm import slurm
 from benchbox.errors import BenchboxError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(run)
 app.command()(estimate)
 app.command("max-batch")(max_batch)
+app.command()(slurm)
 app.command()(report)
 app.command()(plot)
 app.command()(compare)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from datetime import datetime
@@ -16,7 +17,10 @@ from benchbox.errors import BadInputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchbox.measure.nodes.first import FirstNode
+    from benchbox.measure.nodes.options import NodeOptions
     from benchbox.measure.runner import SuiteRun
+    from benchbox.schema import Suite
 
 
 def run(
@@ -53,14 +57,24 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="--versus: exit with 3 where noise hides the answer.")
     ] = False,
+    nnodes: Annotated[
+        int | None,
+        typer.Option(help="Run on so many machines: this command on each. Slurm's own say is taken."),
+    ] = None,
+    node_rank: Annotated[int | None, typer.Option(help="Which of them this is; 0 writes the report.")] = None,
+    rdzv_endpoint: Annotated[str | None, typer.Option(help="HOST:PORT where node 0 listens.")] = None,
+    nproc_per_node: Annotated[
+        int | None, typer.Option(help="Ranks on each machine. Default: one for each GPU, or one on a CPU.")
+    ] = None,
 ) -> None:
-    """Run a suite on this machine and write report.json and report.md.
+    """Run a suite on this machine, or on several, and write report.json and report.md.
 
     With --versus also in another environment, by turns, until each case is decided; exit codes are then
     those of compare.
     """
     from rich.console import Console
 
+    from benchbox.measure.nodes.options import node_options
     from benchbox.plan.suite import find_suite, load_suite
     from benchbox.report.cases import case_table
 
@@ -74,9 +88,15 @@ def run(
         raise BadInputError("--resume and --force: choose one, to go on or to start anew")
     if resume and out is None:
         raise BadInputError("--resume: say with --out which folder to go on in")
+    nodes = node_options(nnodes, node_rank, rdzv_endpoint, nproc_per_node, os.environ)
+    if nodes is not None and nodes.node > 0:
+        _serve(loaded, path, nodes, device=device, quiet=quiet)
+        return
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     folder = out if out is not None else Path("bench-out", f"{loaded.name}-{stamp}")
     if versus is not None:
+        if nodes is not None:
+            raise BadInputError("--versus: compares on one machine")
         if resume:
             raise BadInputError("--resume: cannot go on with a --versus; start anew")
         from benchbox.cli.versus import VersusOptions, run_versus
@@ -84,8 +104,10 @@ def run(
         options = VersusOptions(versus, folder, device, threshold, max_minutes, strict, force, quiet)
         raise typer.Exit(run_versus(loaded, path.parent, options, console))
 
+    from benchbox.measure.nodes.first import FirstNode
     from benchbox.measure.runner import SuiteRun
 
+    first = None if nodes is None else FirstNode(loaded, device, nodes)
     suite_run = SuiteRun(
         loaded,
         path.parent,
@@ -95,12 +117,15 @@ def run(
         force=force,
         skip_unfit=skip_unfit,
         trace=trace,
+        site=first,
     )
-    code = _run_suite(suite_run, folder, quiet=quiet, console=console)
+    code = _run_suite(suite_run, first, folder, quiet=quiet, console=console)
     raise typer.Exit(code)
 
 
-def _run_suite(suite_run: SuiteRun, folder: Path, *, quiet: bool, console: Console) -> int:
+def _run_suite(
+    suite_run: SuiteRun, first: FirstNode | None, folder: Path, *, quiet: bool, console: Console
+) -> int:
     from benchbox.measure.folder import REPORT_NAME, SUMMARY_NAME
     from benchbox.report.estimates import unfit_lines
     from benchbox.report.files import read_report, write_report, write_text
@@ -116,6 +141,8 @@ def _run_suite(suite_run: SuiteRun, folder: Path, *, quiet: bool, console: Conso
             for line in unfit_lines(suite_run.suite.cases, suite_run.estimates):
                 print(f"benchbox: warning: {line}", file=sys.stderr)
             interrupted = _follow(suite_run, console, quiet=quiet)
+            if first is not None:
+                first.was_interrupted = interrupted
             done = f"written: {folder / REPORT_NAME} and {SUMMARY_NAME}"
             report = report_of_run(suite_run)
             write_report(report, folder / REPORT_NAME)
@@ -126,7 +153,21 @@ def _run_suite(suite_run: SuiteRun, folder: Path, *, quiet: bool, console: Conso
     if interrupted:
         print("benchbox: interrupted; go on with --resume", file=sys.stderr)
         return 130
+    if first is not None and first.trouble is not None and not report.complete:
+        print(
+            f"benchbox: {first.trouble}; what needs that node was left; go on with --resume", file=sys.stderr
+        )
+        return 1
     return 0 if any(case.outcome == "ok" for case in report.cases) else 1
+
+
+def _serve(suite: Suite, path: Path, nodes: NodeOptions, *, device: str, quiet: bool) -> None:
+    from benchbox.measure.nodes.other import OtherNode
+
+    with OtherNode(suite, path.parent, device, nodes) as node:
+        if not quiet:
+            print(f"node {nodes.node} of {nodes.num_nodes} works for {node.of}", flush=True)
+        node.serve()
 
 
 def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,10 +43,12 @@ def watch_attempt(
     task: WorkerTask,
     sampler: Sampler | None,
     rank_variables: Mapping[str, str] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Tick | AttemptResult, None, None]:
     """Run one attempt to its end. Yields ticks, and last the result.
 
     ``rank_variables`` are the environment of the ranks that torchrun starts, on top of the server's own.
+    ``should_stop`` is asked at every tick whether to end the attempt because it has ended on another machine.
 
     Closing the iterator early ends the worker with all its processes. One that cannot be killed is left to
     itself, and the server, which waits for it, is closed.
@@ -56,13 +58,15 @@ def watch_attempt(
     began = time.monotonic()
     pid = start_attempt(server, task, rank_variables or {})
     killed_at: float | None = None
+    stopped = False
     status: int | str | None
     try:
         if sampler is not None:
             sampler.start(pid)
         while (status := server.wait(TICK_S)) is None:
             now = time.monotonic()
-            if killed_at is None and now - began > task.measure.effective_timeout_s:
+            stopped = stopped or (killed_at is None and should_stop())
+            if killed_at is None and (stopped or now - began > task.measure.effective_timeout_s):
                 killed_at = now
                 server.kill_worker()
             if killed_at is not None and now - killed_at > KILL_GRACE_S:
@@ -78,7 +82,8 @@ def watch_attempt(
             sampler.stop()
     duration_s = time.monotonic() - began
 
-    ending = Ending(status, killed_at is not None, _oom_kills() > oom_kills)
+    timed_out = killed_at is not None and not stopped
+    ending = Ending(status, timed_out, _oom_kills() > oom_kills, stopped)
     yield _result(task, ending, sampler, started_at, duration_s)
     shutil.rmtree(task.attempt_dir, ignore_errors=True)
 
@@ -109,7 +114,7 @@ def _result(
             f"{task.attempt_dir}: the worker could not write there; free space, then go on with --resume"
         )
     verdict = judge(task, ranks, exits, ending)
-    first = ranks[0] if ranks and ranks[0].rank == 0 else None
+    first = ranks[0] if ranks and ranks[0].rank == task.local_ranks[0] else None
     windows = first.windows if first is not None else ()
     devices, host = sampler.telemetry(windows) if sampler is not None else ((), None)
     reason = verdict.reason

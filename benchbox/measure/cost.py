@@ -49,7 +49,8 @@ class _Held(NamedTuple):
 def fastest_case(suite: Suite, attempts: Sequence[AttemptResult]) -> tuple[Case, float] | None:
     """The ``ok`` case with the shortest steps, whose turns hold the most of them, and its step in seconds.
 
-    One that trains in a single process, where there is any: steps of several ranks vary more.
+    One that trains in a single process, where there is any: steps of several ranks vary more. Never one that
+    ran on several machines: this one's sampler knows nothing of the others.
     """
     cases = {case.case_id: case for case in suite.cases}
     steps = [
@@ -59,7 +60,7 @@ def fastest_case(suite: Suite, attempts: Sequence[AttemptResult]) -> tuple[Case,
             attempt.case_id,
         )
         for attempt in attempts
-        if attempt.outcome == "ok"
+        if attempt.outcome == "ok" and not any(rank.node for rank in attempt.ranks)
     ]
     if not steps:
         return None

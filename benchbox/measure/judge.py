@@ -13,7 +13,7 @@ import msgspec
 
 from benchbox.schema import Outcome, RankResult, WorkerTask
 
-_CONSEQUENCE = "another rank ended"
+CONSEQUENCE = "another rank ended"
 """With this begins the reason of a rank that failed only because a peer was gone."""
 _ENDED_BY_TORCHRUN = (-signal.SIGTERM, -signal.SIGKILL)
 """How the other ranks end once one has failed. NCCL's watchdog aborts, which is no first cause either."""
@@ -27,6 +27,8 @@ class Ending(NamedTuple):
     timed_out: bool
     kernel_killed: bool
     """Whether the kernel killed some process for lack of memory meanwhile."""
+    stopped: bool = False
+    """Whether it was ended because the attempt had ended on another machine."""
 
 
 class Verdict(NamedTuple):
@@ -45,19 +47,18 @@ def read_rank(path: Path) -> RankResult | None:
 
 
 def read_ranks(task: WorkerTask) -> tuple[RankResult, ...]:
-    """What the ranks left, by rank; those that left nothing are not in it."""
+    """What the ranks on this machine left, by rank; those that left nothing are not in it."""
     folder = Path(task.attempt_dir)
-    found = (read_rank(folder / f"rank{number}.json") for number in range(task.case.world_size))
+    found = (read_rank(folder / f"rank{number}.json") for number in task.local_ranks)
     return tuple(rank for rank in found if rank is not None)
 
 
 def read_exits(task: WorkerTask, status: int | str) -> dict[int, int]:
     """The exit status of each rank, as far as it is known."""
-    world_size = task.case.world_size
     if task.case.strategy == "single":
         return {} if isinstance(status, str) else {0: status}
     if status == 0:
-        return dict.fromkeys(range(world_size), 0)
+        return dict.fromkeys(task.local_ranks, 0)
     with contextlib.suppress(OSError, msgspec.MsgspecError):
         return msgspec.json.decode(Path(task.attempt_dir, "exits.json").read_bytes(), type=dict[int, int])
     return {}
@@ -80,9 +81,9 @@ def judge(task: WorkerTask, ranks: Sequence[RankResult], exits: Mapping[int, int
         return Verdict("timeout", f"still running after {task.measure.effective_timeout_s:g} s{and_then}")
     several = task.case.world_size > 1
     failed = sorted((r for r in ranks if r.outcome != "ok"), key=lambda rank: rank.finished_at_ns)
-    if len(ranks) == task.case.world_size and not failed:
+    if len(ranks) == len(task.local_ranks) and not failed:
         return Verdict("ok", _cut_short(exits) if several else None)
-    causes = [rank for rank in failed if not (rank.reason or "").startswith(_CONSEQUENCE)]
+    causes = [rank for rank in failed if not (rank.reason or "").startswith(CONSEQUENCE)]
     if causes:
         return _by_own_word(causes[0], failed, several=several)
     wrote = {rank.rank for rank in ranks}
@@ -117,6 +118,8 @@ def _by_exit(silent: Mapping[int, int], *, several: bool, kernel_killed: bool) -
 
 def _by_launcher(ending: Ending, *, several: bool) -> Verdict:
     status = ending.status
+    if ending.stopped:
+        return Verdict("crashed", f"{CONSEQUENCE} on another node")
     if ending.kernel_killed and (isinstance(status, str) or status == -signal.SIGKILL):
         who = "the ranks' launcher" if several else "the worker"
         return Verdict("oom", f"the kernel killed {who} because host memory ran out")

@@ -195,7 +195,7 @@ def start_attempt(server: WorkerServer, task: WorkerTask, rank_variables: Mappin
     told = {"task": str(path), "stderr": str(folder / "stderr.txt")}
     if task.case.strategy == "single":
         return server.start(**told)
-    return server.start(**told, num_ranks=task.case.world_size, variables=rank_variables)
+    return server.start(**told, num_ranks=len(task.local_ranks), variables=rank_variables)
 
 
 def stderr_tail(path: Path, max_chars: int = 4000) -> str | None:

@@ -19,6 +19,8 @@ class Placement(NamedTuple):
     facts: TorchFacts
     num_threads: int
     """Arithmetic threads, all ranks of a case together."""
+    interface: str = "lo"
+    """The network that gloo's ranks meet on."""
 
     def machine(self) -> Machine:
         """What decides whether a case can run here."""
@@ -52,7 +54,9 @@ class Placement(NamedTuple):
         """Those of them that are the same for every case."""
         variables = {} if self.devices else {"DS_ACCELERATOR": "cpu"}
         if "GLOO_SOCKET_IFNAME" not in os.environ:
-            variables["GLOO_SOCKET_IFNAME"] = "lo"  # or gloo asks for the host's name, which may not resolve
+            variables["GLOO_SOCKET_IFNAME"] = (
+                self.interface
+            )  # or gloo asks for the host's name, which may not resolve
         return variables
 
 

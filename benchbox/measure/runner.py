@@ -83,6 +83,7 @@ class SuiteRun:
         force: bool,
         skip_unfit: bool = False,
         trace: bool = False,
+        site: Site | None = None,
     ) -> None:
         self.suite = suite
         self.out_dir = out_dir.absolute()
@@ -96,7 +97,7 @@ class SuiteRun:
         self._force = force
         self._trace = trace
         self._settled = Settled(suite)
-        self._site = Site(suite.cases, suite.measure, device)
+        self._site = site or Site(suite.cases, suite.measure, device)
         self._journal: Journal | None = None
         self._closing = contextlib.ExitStack()
 

@@ -123,7 +123,7 @@ class Site:
         answer = ask_torch(self._server, cudnn_benchmark=settings.cudnn_benchmark)
         answer = answer._replace(facts=name_slice(answer.facts, self.nvml))
         chosen = find_devices(self._device_choice, answer, self.nvml)
-        self.placement = Placement(chosen, answer.facts, num_threads)
+        self.placement = self._place(Placement(chosen, answer.facts, num_threads))
         self._machine = self.placement.machine()
         visible = self.placement.worker_visible()
         self._variables = worker_variables(settings, num_threads, visible) | self._added_variables
@@ -133,5 +133,9 @@ class Site:
         alone = all(case.strategy == "single" for case in self._cases)
         group = {} if alone else self.placement.group_variables()
         self.environment = describe_environment(
-            answer.facts, chosen[:used], self.nvml, settings, group | self._variables
+            answer.facts, self.placement.devices[:used], self.nvml, settings, group | self._variables
         )
+
+    def _place(self, placement: Placement) -> Placement:
+        """What of this machine the run uses: all that the user has chosen."""
+        return placement

@@ -70,6 +70,8 @@ def _attempt_problems(attempt: AttemptResult, key: str) -> Iterator[str]:
         yield from _column_problems(device, f"{key}.devices[{place}]")
     if attempt.host is not None:
         yield from _column_problems(attempt.host, f"{key}.host")
+    for place, host in enumerate(attempt.other_hosts):
+        yield from _column_problems(host, f"{key}.other_hosts[{place}]")
 
 
 def _rank_problems(rank: RankResult, key: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchbox.report.text import memory
-from benchbox.schema import Record, Report
+from benchbox.schema import NodeEnvironment, Record, Report
 
 _UNITS = {"_w": "W", "_mhz": "MHz"}
 
@@ -24,7 +24,19 @@ def environment_rows(report: Report) -> list[tuple[str, str]]:
     rows += _rows(environment.software, "software", skip=("devices",))
     rows.append(("host allocator", environment.host_allocator))
     rows += [(f"worker: {name}", value) for name, value in sorted(environment.worker_variables.items())]
+    for node in environment.nodes:
+        rows += _node_rows(node)
     return rows
+
+
+def _node_rows(node: NodeEnvironment) -> list[tuple[str, str]]:
+    """Its software is node 0's, or the run would have been refused."""
+    subject = f"node {node.node}"
+    rows = _rows(node.host, f"{subject} host")
+    for device in node.devices:
+        rows += _rows(device, f"{subject} device {device.index}", skip=("index",))
+    variables = sorted(node.worker_variables.items())
+    return rows + [(f"{subject} worker: {name}", value) for name, value in variables]
 
 
 def _rows(record: Record, subject: str, skip: Sequence[str] = ()) -> list[tuple[str, str]]:

@@ -99,8 +99,9 @@ def device_name(environment: Environment) -> str:
     """What was trained on, in the driver's or the kernel's words."""
     names = _distinct([device.name for device in environment.devices])
     if not names:
-        return environment.host.cpu_model
-    count = len(environment.devices)
+        count = 1 + len(environment.nodes)
+        return environment.host.cpu_model if count == 1 else f"{count} × {environment.host.cpu_model}"
+    count = len(environment.devices) + sum(len(node.devices) for node in environment.nodes)
     return " + ".join(names) if count == 1 else f"{count} × {' + '.join(names)}"
 
 

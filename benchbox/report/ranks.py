@@ -122,7 +122,8 @@ def _name(result: CaseResult, number: int) -> str:
 def _device(rank: RankResult, environment: Environment) -> str:
     if rank.device_uuid is None:
         return environment.device
-    known = (device for device in environment.devices if device.uuid == rank.device_uuid)
+    devices = {0: environment.devices} | {node.node: node.devices for node in environment.nodes}
+    known = (device for device in devices.get(rank.node, ()) if device.uuid == rank.device_uuid)
     return next((f"GPU {device.index}" for device in known), rank.device_uuid)
 
 

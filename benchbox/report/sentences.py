@@ -49,7 +49,10 @@ def telemetry_cost_line(
     if cost is None:
         if settings.telemetry_hz == 0:
             return "Telemetry was off."
-        return "What telemetry costs was not measured in this run: its steps are too long for turns."
+        return (
+            "What telemetry costs was not measured in this run: its steps are too long for turns, "
+            "or all its cases ran on several machines."
+        )
     interval = cost.effect_pct_interval
     if interval.high - interval.low > TOO_NOISY_PCT:
         return (
@@ -72,9 +75,15 @@ def table_notes(report: Report, unknown: Sequence[str]) -> list[str]:
         f"Unknown for every case and left out: {', '.join(unknown)}.": bool(unknown),
         figures.STAR: figures.rests_on_steps(report),
         figures.RANKS: ranks,
-        figures.RANKS_OF_A_CPU: ranks and report.environment.device == "cpu",
+        figures.RANKS_OF_A_CPU: ranks and report.environment.device == "cpu" and _share_machines(report),
     }
     return [note for note, holds in notes.items() if holds]
+
+
+def _share_machines(report: Report) -> bool:
+    """Whether two ranks of a case ran on the same machine."""
+    attempts = [attempt for result in report.cases for attempt in result.attempts]
+    return any(len({rank.node for rank in attempt.ranks}) < len(attempt.ranks) for attempt in attempts)
 
 
 def failed_cases(report: Report) -> list[CaseResult]:

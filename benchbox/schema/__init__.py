@@ -28,7 +28,7 @@ from benchbox.schema._base import (
 )
 from benchbox.schema.case import Case, MeasureSettings, Suite
 from benchbox.schema.diagnosis import Diagnosis, Evidence, Suggestion, Trial
-from benchbox.schema.environment import DeviceFacts, Environment, HostFacts, TorchFacts
+from benchbox.schema.environment import DeviceFacts, Environment, HostFacts, NodeEnvironment, TorchFacts
 from benchbox.schema.estimate import CaseEstimate, EstimateTask, MemoryEstimate, SuiteEstimate
 from benchbox.schema.evidence import (
     AllReduceCeiling,
@@ -82,6 +82,7 @@ from benchbox.schema.worker import (
     Flops,
     HostUsage,
     LossCheck,
+    NodePlace,
     PhaseTimes,
     RankResult,
     Window,
@@ -139,6 +140,8 @@ __all__ = [
     "MeasureSettings",
     "MemoryEstimate",
     "MemoryFormat",
+    "NodeEnvironment",
+    "NodePlace",
     "NonNegative",
     "OperatorClass",
     "OperatorTime",

@@ -64,6 +64,20 @@ class HostFacts(Record, frozen=True, kw_only=True):
     virtual_machine: bool | None
 
 
+class NodeEnvironment(Record, frozen=True, kw_only=True):
+    """One of the other machines of a run on several; fields as in :class:`Environment`, which is node 0's.
+
+    What must be the same everywhere stands there alone: benchbox, the kind of device, the driver.
+    """
+
+    node: PositiveInt
+    host: HostFacts
+    software: TorchFacts
+    devices: tuple[DeviceFacts, ...]
+    worker_variables: dict[str, str]
+    telemetry_unavailable_reason: str | None = None
+
+
 class Environment(Record, frozen=True, kw_only=True):
     """Everything that may explain why two reports differ."""
 
@@ -81,3 +95,5 @@ class Environment(Record, frozen=True, kw_only=True):
     took away says so, with the value that it had."""
     telemetry_unavailable_reason: str | None = None
     """Why the driver could not be asked about the device; ``None`` where it could, and on a CPU."""
+    nodes: tuple[NodeEnvironment, ...] = ()
+    """The other machines of a run on several, by number."""

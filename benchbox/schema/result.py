@@ -31,6 +31,9 @@ class AttemptResult(Record, frozen=True, kw_only=True):
     ranks: tuple[RankResult, ...]
     devices: tuple[DeviceTelemetry, ...]
     host: HostTelemetry | None
+    """Of node 0, where the case ran on several machines."""
+    other_hosts: tuple[HostTelemetry, ...] = ()
+    """Of the other machines."""
 
 
 class CaseSummary(Record, frozen=True, kw_only=True):

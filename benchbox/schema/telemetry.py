@@ -58,6 +58,8 @@ class DeviceTelemetry(Record, frozen=True, kw_only=True):
     dram_activity_pct: tuple[NonNegative | None, ...] | None = None
     num_foreign_processes: tuple[Count | None, ...] | None = None
     """Processes on the device that are not the worker's."""
+    node: Count = 0
+    """The machine that the device is in, whose clock stamped the samples."""
 
 
 class HostTelemetry(Record, frozen=True, kw_only=True):
@@ -74,3 +76,4 @@ class HostTelemetry(Record, frozen=True, kw_only=True):
     """Running count over the worker and its children."""
     worker_rss_bytes: tuple[Count | None, ...] | None = None
     load_1min: tuple[NonNegative | None, ...] | None = None
+    node: Count = 0

@@ -18,6 +18,19 @@ from benchbox.schema.case import Case, MeasureSettings
 from benchbox.schema.evidence import BatchSplit, Communication, InputAblation, ProfiledStep
 
 
+class NodePlace(Record, frozen=True, kw_only=True):
+    """Where one machine stands among those that run an attempt together."""
+
+    node: Count
+    num_nodes: PositiveInt
+    num_local_ranks: PositiveInt
+    """The same on every node."""
+    local_address: str
+    master_address: str
+    """Of node 0, as this node reaches it."""
+    master_port: PositiveInt
+
+
 class WorkerTask(Record, frozen=True, kw_only=True):
     """``case.json``: all that one worker process needs to know."""
 
@@ -41,6 +54,16 @@ class WorkerTask(Record, frozen=True, kw_only=True):
     """Of private memory of each process (RLIMIT_DATA); what goes beyond it is out of memory."""
     trace_path: str | None = None
     """Where the Chrome trace of the profiled step goes; ``None``: it is not kept."""
+    place: NodePlace | None = None
+    """``None``: all ranks run on this machine."""
+
+    @property
+    def local_ranks(self) -> range:
+        """The numbers of the ranks that run on this machine."""
+        if self.place is None:
+            return range(self.case.world_size)
+        first = self.place.node * self.place.num_local_ranks
+        return range(first, first + self.place.num_local_ranks)
 
 
 class Window(Record, frozen=True, kw_only=True):

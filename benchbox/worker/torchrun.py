@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from benchbox.schema import NodePlace, WorkerTask
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _END_WITHIN_S = 2
 """For the other ranks, once one has ended badly. They are told by SIGTERM, and killed after this time."""
@@ -33,7 +35,8 @@ def launch_ranks(task: Path, num_ranks: int, variables: Mapping[str, str]) -> No
 
     _shorten_patience()
     rank = [sys.executable, "-P", "-m", "benchbox.worker.rank", str(task)]
-    options = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(num_ranks)]
+    place = msgspec.json.decode(task.read_bytes(), type=WorkerTask).place
+    options = [*_meeting(place), "--nproc-per-node", str(num_ranks)]
     options += ["--monitor-interval", "0.05", "--log-dir", str(task.parent / "torchrun"), "--no-python"]
     try:
         run.run(run.parse_args([*options, *rank]))  # type: ignore[no-untyped-call]
@@ -41,6 +44,17 @@ def launch_ranks(task: Path, num_ranks: int, variables: Mapping[str, str]) -> No
         exits = {number: failure.exitcode for number, failure in error.failures.items()}
         (task.parent / "exits.json").write_bytes(msgspec.json.encode(exits))
         raise SystemExit(1) from error
+
+
+def _meeting(place: NodePlace | None) -> list[str]:
+    """Where the ranks meet: addresses, for a host's name may not resolve."""
+    if place is None:
+        return ["--standalone", "--local-addr", "127.0.0.1"]
+    return [
+        *("--nnodes", str(place.num_nodes), "--node-rank", str(place.node)),
+        *("--master-addr", place.master_address, "--master-port", str(place.master_port)),
+        *("--local-addr", place.local_address),
+    ]
 
 
 def _shorten_patience() -> None:
