@@ -29,6 +29,10 @@ class Ending(NamedTuple):
     """Whether the kernel killed some process for lack of memory meanwhile."""
 
 
+class _Word(msgspec.Struct, frozen=True):
+    outcome: Outcome
+
+
 class Verdict(NamedTuple):
     """The outcome of an attempt, and the rank that is to blame where there is one."""
 
@@ -49,6 +53,18 @@ def read_ranks(task: WorkerTask) -> tuple[RankResult, ...]:
     folder = Path(task.attempt_dir)
     found = (read_rank(folder / f"rank{number}.json") for number in range(task.case.world_size))
     return tuple(rank for rank in found if rank is not None)
+
+
+def some_rank_failed(task: WorkerTask) -> bool:
+    """Whether one of several ranks has said already that the case did not go well."""
+    if task.case.world_size == 1:
+        return False
+    for number in range(task.case.world_size):
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            told = Path(task.attempt_dir, f"rank{number}.json").read_bytes()
+            if msgspec.json.decode(told, type=_Word).outcome != "ok":
+                return True
+    return False
 
 
 def read_exits(task: WorkerTask, status: int | str) -> dict[int, int]:

@@ -63,11 +63,8 @@ def test_very_many_cases_take_no_time_of_their_own(tmp_path: Path, monkeypatch: 
     attempts = {
         (a.case_id, a.attempt): a for case in suite.cases for a in (make_attempt(case, n) for n in range(3))
     }
-    monkeypatch.setattr(runner, "watch_attempt", lambda _server, key, _sampler: iter_of(attempts[key]))
     run = runner.SuiteRun(suite, tmp_path, tmp_path, device="cpu", resume=False, force=False)
-    monkeypatch.setattr(run, "_running_server", lambda: None)
-    monkeypatch.setattr(run, "_close_server", lambda: None)
-    monkeypatch.setattr(run, "_sampler", lambda: None)
+    monkeypatch.setattr(run._site, "attempt", lambda key: iter_of(attempts[key]))
     monkeypatch.setattr(run, "_append", lambda line: None)
     monkeypatch.setattr(run, "_task", lambda case, _settings, number, **_: (case.case_id, number))
     started = [event.num_done for event in run.events() if isinstance(event, runner.Started)]
