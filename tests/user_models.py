@@ -36,15 +36,16 @@ class NotANumber(nn.Module):
 class TroubleOnRankOne(nn.Module):
     """Trains well for a few steps; then ``trouble`` comes over rank 1, while the others go on."""
 
-    def __init__(self, trouble: Callable[[], float]) -> None:
+    def __init__(self, trouble: Callable[[], float], rank: str = "1") -> None:
         super().__init__()
         self.inner = good()
         self.trouble = trouble
+        self.rank = rank
         self.num_steps = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.num_steps += 1
-        comes = self.num_steps == 5 and os.environ.get("RANK") == "1"
+        comes = self.num_steps == 5 and os.environ.get("RANK") == self.rank
         return self.inner(x) * (self.trouble() if comes else 1.0)
 
 
@@ -123,9 +124,11 @@ def rank_1_raises() -> nn.Module:
     return TroubleOnRankOne(trouble)
 
 
-def rank_1_raises_and_nobody_heeds_sigterm() -> nn.Module:
+def rank_1_raises_and_rank_0_heeds_nothing() -> nn.Module:
+    if os.environ.get("RANK") == "1":
+        return rank_1_raises()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    return rank_1_raises()
+    return TroubleOnRankOne(_sleep_for_ever, rank="0")
 
 
 def rank_1_has_no_memory() -> nn.Module:
@@ -148,11 +151,7 @@ def rank_1_segfaults() -> nn.Module:
 
 
 def rank_1_hangs() -> nn.Module:
-    def trouble() -> float:
-        while True:
-            time.sleep(60)
-
-    return TroubleOnRankOne(trouble)
+    return TroubleOnRankOne(_sleep_for_ever)
 
 
 def rank_1_ends_without_a_word() -> nn.Module:
@@ -160,6 +159,11 @@ def rank_1_ends_without_a_word() -> nn.Module:
         os._exit(7)
 
     return TroubleOnRankOne(trouble)
+
+
+def _sleep_for_ever() -> float:
+    while True:
+        time.sleep(60)
 
 
 def _start_a_child() -> None:

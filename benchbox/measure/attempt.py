@@ -12,12 +12,22 @@ from pathlib import Path
 import msgspec
 
 from benchbox.errors import BenchboxError, WorkerStartError
-from benchbox.measure.judge import Ending, Verdict, could_not_write, judge, read_exits, read_ranks
+from benchbox.measure.judge import (
+    Ending,
+    Verdict,
+    could_not_write,
+    judge,
+    read_exits,
+    read_ranks,
+    some_rank_failed,
+)
 from benchbox.measure.launch import WorkerServer, start_attempt, stderr_tail
 from benchbox.measure.sampler import Sampler
 from benchbox.schema import AttemptResult, Case, RankResult, WorkerTask
 
 TICK_S = 0.25
+OTHERS_END_WITHIN_S = 5.0
+"""For the other ranks, once one has failed: torchrun gives those that heed no SIGTERM half a minute."""
 KILL_GRACE_S = 30.0
 """For a process to end that was killed; one that is stuck in the kernel, after a GPU's fault, never does."""
 
@@ -30,6 +40,39 @@ class Tick(msgspec.Struct, frozen=True):
     num_steps: int | None
     step_s: float | None
     device_memory_used_bytes: int | None
+
+
+class _Watch:
+    """Kills the worker once its time is over, once ranks go on for too long after one has failed, or once
+    the attempt has ended on another machine."""
+
+    def __init__(self, task: WorkerTask, server: WorkerServer, should_stop: Callable[[], bool]) -> None:
+        self.timed_out = False
+        self.stopped = False
+        self._should_stop = should_stop
+        self._task = task
+        self._server = server
+        self._began = time.monotonic()
+        self._failed_at: float | None = None
+        self._killed_at: float | None = None
+
+    def is_stuck(self) -> bool:
+        """Look at the clock and at what ranks say, and kill where that is due. Whether it was in vain."""
+        now = time.monotonic()
+        if self._killed_at is not None:
+            return now - self._killed_at > KILL_GRACE_S
+        if self._failed_at is None and some_rank_failed(self._task):
+            self._failed_at = now
+        self.stopped = self._should_stop()
+        self.timed_out = not self.stopped and now - self._began > self._task.measure.effective_timeout_s
+        if (
+            self.stopped
+            or self.timed_out
+            or (self._failed_at is not None and now - self._failed_at > OTHERS_END_WITHIN_S)
+        ):
+            self._killed_at = now
+            self._server.kill_worker()
+        return False
 
 
 class _Progress(msgspec.Struct, frozen=True):
@@ -57,23 +100,17 @@ def watch_attempt(
     oom_kills = _oom_kills()
     began = time.monotonic()
     pid = start_attempt(server, task, rank_variables or {})
-    killed_at: float | None = None
-    stopped = False
+    watch = _Watch(task, server, should_stop)
     status: int | str | None
     try:
         if sampler is not None:
             sampler.start(pid)
         while (status := server.wait(TICK_S)) is None:
-            now = time.monotonic()
-            stopped = stopped or (killed_at is None and should_stop())
-            if killed_at is None and (stopped or now - began > task.measure.effective_timeout_s):
-                killed_at = now
-                server.kill_worker()
-            if killed_at is not None and now - killed_at > KILL_GRACE_S:
+            if watch.is_stuck():
                 server.close()
                 status = "the worker could not be killed"
                 break
-            yield _tick(Path(task.attempt_dir), now - began, sampler)
+            yield _tick(Path(task.attempt_dir), time.monotonic() - began, sampler)
     except WorkerStartError as error:  # the server has ended; the worker's own word may still be there
         status = str(error)
     finally:
@@ -82,8 +119,7 @@ def watch_attempt(
             sampler.stop()
     duration_s = time.monotonic() - began
 
-    timed_out = killed_at is not None and not stopped
-    ending = Ending(status, timed_out, _oom_kills() > oom_kills, stopped)
+    ending = Ending(status, watch.timed_out, _oom_kills() > oom_kills, watch.stopped)
     yield _result(task, ending, sampler, started_at, duration_s)
     shutil.rmtree(task.attempt_dir, ignore_errors=True)
 

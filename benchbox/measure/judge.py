@@ -31,6 +31,10 @@ class Ending(NamedTuple):
     """Whether it was ended because the attempt had ended on another machine."""
 
 
+class _Word(msgspec.Struct, frozen=True):
+    outcome: Outcome
+
+
 class Verdict(NamedTuple):
     """The outcome of an attempt, and the rank that is to blame where there is one."""
 
@@ -51,6 +55,18 @@ def read_ranks(task: WorkerTask) -> tuple[RankResult, ...]:
     folder = Path(task.attempt_dir)
     found = (read_rank(folder / f"rank{number}.json") for number in task.local_ranks)
     return tuple(rank for rank in found if rank is not None)
+
+
+def some_rank_failed(task: WorkerTask) -> bool:
+    """Whether one of several ranks has said already that the case did not go well."""
+    if task.case.world_size == 1:
+        return False
+    for number in task.local_ranks:
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            told = Path(task.attempt_dir, f"rank{number}.json").read_bytes()
+            if msgspec.json.decode(told, type=_Word).outcome != "ok":
+                return True
+    return False
 
 
 def read_exits(task: WorkerTask, status: int | str) -> dict[int, int]:

@@ -198,7 +198,7 @@ def start_attempt(server: WorkerServer, task: WorkerTask, rank_variables: Mappin
     return server.start(**told, num_ranks=len(task.local_ranks), variables=rank_variables)
 
 
-def stderr_tail(path: Path, max_chars: int = 4000) -> str | None:
+def stderr_tail(path: Path, max_chars: int = 8000) -> str | None:
     """The end of what a worker printed, without control characters; ``None`` where it printed nothing."""
     try:
         with path.open("rb") as file:

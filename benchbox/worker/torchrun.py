@@ -1,7 +1,6 @@
 """Start the ranks of a case through torchrun, from a process that has imported torch already.
 
-Where ranks ended badly it leaves ``exits.json``: the exit status of each rank that torchrun has waited for,
-by rank, negative for a signal.
+Where some ended badly it leaves ``exits.json``: the exit status of each rank, negative for a signal.
 """
 
 from __future__ import annotations
@@ -9,21 +8,22 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import torch.multiprocessing
+from torch.multiprocessing.spawn import ProcessContext, start_processes
 
 from benchbox.schema import NodePlace, WorkerTask
+from benchbox.worker import rank
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_END_WITHIN_S = 2
-"""For the other ranks, once one has ended badly. They are told by SIGTERM, and killed after this time."""
 
 
 def launch_ranks(task: Path, num_ranks: int, variables: Mapping[str, str]) -> None:
-    """Be torchrun's agent for one case: start its ranks, and return when all have ended well.
+    """Be torchrun's agent for one case: fork its ranks, and return when all have ended well.
 
     Raises:
         SystemExit: status 1, some rank did not.
@@ -33,15 +33,18 @@ def launch_ranks(task: Path, num_ranks: int, variables: Mapping[str, str]) -> No
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    _shorten_patience()
-    rank = [sys.executable, "-P", "-m", "benchbox.worker.rank", str(task)]
-    place = msgspec.json.decode(task.read_bytes(), type=WorkerTask).place
-    options = [*_meeting(place), "--nproc-per-node", str(num_ranks)]
-    options += ["--monitor-interval", "0.05", "--log-dir", str(task.parent / "torchrun"), "--no-python"]
+    started = _note_what_is_started()
+    told = msgspec.json.decode(task.read_bytes(), type=WorkerTask)
+    options = [*_meeting(told.place), "--nproc-per-node", str(num_ranks)]
+    options += ["--monitor-interval", "0.05", "--log-dir", str(task.parent / "torchrun")]
+    options += ["--start-method", "fork", "--run-path", str(rank.__file__), str(task)]
     try:
-        run.run(run.parse_args([*options, *rank]))  # type: ignore[no-untyped-call]
+        run.run(run.parse_args(options))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
-        exits = {number: failure.exitcode for number, failure in error.failures.items()}
+        exits = {
+            number: process.exitcode
+            for number, process in zip(told.local_ranks, started[0].processes, strict=True)
+        }
         (task.parent / "exits.json").write_bytes(msgspec.json.encode(exits))
         raise SystemExit(1) from error
 
@@ -57,14 +60,15 @@ def _meeting(place: NodePlace | None) -> list[str]:
     ]
 
 
-def _shorten_patience() -> None:
-    """Torchrun gives ranks that pay no heed to SIGTERM 30 s, and ``--shutdown-timeout`` does not reach the
-    place where it ends them because another one failed."""
-    from torch.distributed.elastic.multiprocessing.api import PContext
+def _note_what_is_started() -> list[ProcessContext]:
+    """What torchrun will start its ranks with, once it has: of several that ended badly its own error tells
+    the status of one, which may be a rank that only lost its peer."""
+    start: Callable[..., ProcessContext] = start_processes
+    started: list[ProcessContext] = []
 
-    close = PContext.close
+    def start_and_note(*args: Any, **options: Any) -> ProcessContext:
+        started.append(start(*args, **options))
+        return started[-1]
 
-    def close_soon(self: PContext, death_sig: signal.Signals | None = None, timeout: int = 30) -> None:
-        close(self, death_sig, min(timeout, _END_WITHIN_S))
-
-    PContext.close = close_soon  # type: ignore[method-assign]
+    torch.multiprocessing.start_processes = start_and_note  # type: ignore[attr-defined]
+    return started

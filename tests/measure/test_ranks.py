@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-import types
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +15,13 @@ import msgspec
 import psutil
 import pytest
 
+from benchbox.measure import attempt
 from benchbox.measure.attempt import watch_attempt
 from benchbox.measure.launch import WorkerServer, worker_variables
-from benchbox.measure.placement import Placement
+from benchbox.measure.placement import Placement, default_num_threads
 from benchbox.measure.runner import SuiteRun
 from benchbox.plan.suite import load_suite
 from benchbox.schema import AttemptResult, MeasureSettings, Outcome, WorkerTask
-from benchbox.worker import torchrun
 from tests.factories import make_case, make_environment
 from tests.nvml_stand_in import StandIn
 from tests.runs import (
@@ -43,7 +43,6 @@ EXPECTED: dict[str, tuple[Outcome, str, str | None]] = {
     # factory: outcome, what the reason says, what the end of that rank's stderr says
     "good": ("ok", "", None),
     "rank_1_raises": ("crashed", "rank 1: ArithmeticError: of rank 1", "in trouble"),
-    "rank_1_raises_and_nobody_heeds_sigterm": ("crashed", "rank 1: ArithmeticError", "in trouble"),
     "rank_1_has_no_memory": ("oom", "rank 1: MemoryError", "in trouble"),
     "rank_1_gives_nan": ("invalid", "the loss is not finite", None),
     "rank_1_segfaults": ("crashed", "rank 1 was ended by SIGSEGV", "Segmentation fault"),
@@ -94,52 +93,54 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_one_ranks_trouble_ends_the_case_with_its_own_outcome(course: Course, name: str) -> None:
     outcome, reason, stderr = EXPECTED[name]
-    attempt = course.attempts[name]
-    assert attempt.outcome == outcome, attempt.reason
-    assert reason in (attempt.reason or "")
+    result = course.attempts[name]
+    assert result.outcome == outcome, result.reason
+    assert reason in (result.reason or "")
     if stderr is not None:
-        assert stderr in (attempt.stderr_tail or "")
+        assert stderr in (result.stderr_tail or "")
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_nothing_of_an_attempt_is_alive_when_it_is_said_to_have_ended(course: Course, name: str) -> None:
-    """Neither a rank nor what it started, although torchrun gives each rank a session of its own."""
+    """Neither a rank nor what it started."""
     assert course.num_noted[name] >= 4
     assert course.alive[name] == []
 
 
 def test_ranks_that_are_well_are_all_in_the_result(course: Course) -> None:
-    attempt = course.attempts["good"]
-    assert [rank.rank for rank in attempt.ranks] == [0, 1]
-    assert [rank.local_rank for rank in attempt.ranks] == [0, 1]
-    assert all(rank.outcome == "ok" and rank.step_time_ns for rank in attempt.ranks)
-    assert len({len(rank.step_time_ns) for rank in attempt.ranks}) == 1
-    assert attempt.overhead_s is not None
-    assert 0 < attempt.overhead_s < attempt.duration_s
+    result = course.attempts["good"]
+    assert [rank.rank for rank in result.ranks] == [0, 1]
+    assert [rank.local_rank for rank in result.ranks] == [0, 1]
+    assert all(rank.outcome == "ok" and rank.step_time_ns for rank in result.ranks)
+    assert len({len(rank.step_time_ns) for rank in result.ranks}) == 1
+    assert result.overhead_s is not None
+    assert 0 < result.overhead_s < result.duration_s
 
 
 def test_a_rank_that_hangs_is_a_timeout_and_is_gone(tmp_path: Path) -> None:
-    course = Course(tmp_path, ("rank_1_hangs",), timeout_s=10)
-    attempt = course.attempts["rank_1_hangs"]
-    assert (attempt.outcome, attempt.reason) == ("timeout", "still running after 10 s")
+    course = Course(tmp_path, ("rank_1_hangs",), timeout_s=5)
+    result = course.attempts["rank_1_hangs"]
+    assert (result.outcome, result.reason) == ("timeout", "still running after 5 s")
     assert course.alive["rank_1_hangs"] == []
 
 
-def test_ranks_that_pay_no_heed_to_sigterm_are_killed_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch.distributed.elastic.multiprocessing.api import PContext
+def test_ranks_that_heed_nothing_are_killed_once_one_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int | None] = []
+    kill = WorkerServer.kill_worker
 
-    monkeypatch.setattr(PContext, "close", PContext.close)  # put back afterwards
-    torchrun._shorten_patience()
-    given: list[int] = []
-    context = types.SimpleNamespace(
-        _close=lambda death_sig, timeout: given.append(timeout),
-        _tail_logs=[],
-        filtered_stdout=None,
-        filtered_stderr=None,
-    )
-    PContext.close(context)  # type: ignore[arg-type]
-    PContext.close(context, signal.SIGTERM, 1)  # type: ignore[arg-type]
-    assert given == [2, 1]
+    def note(server: WorkerServer) -> None:
+        killed.append(server._worker)
+        kill(server)
+
+    monkeypatch.setattr(WorkerServer, "kill_worker", note)
+    monkeypatch.setattr(attempt, "OTHERS_END_WITHIN_S", 0.5)
+    course = Course(tmp_path, ("rank_1_raises_and_rank_0_heeds_nothing",))
+    result = course.attempts["rank_1_raises_and_rank_0_heeds_nothing"]
+    assert (result.outcome, result.reason) == ("crashed", "rank 1: ArithmeticError: of rank 1")
+    assert course.alive["rank_1_raises_and_rank_0_heeds_nothing"] == []
+    assert [worker is not None for worker in killed[:2]] == [True, False]  # while it ran, and once more after
 
 
 # --- killed from outside -----------------------------------------------------------------------------------
@@ -176,24 +177,18 @@ def children_of(pid: int) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if process.ppid() == pid]
 
 
-def end_while_training(task: WorkerTask, server: WorkerServer, victim: str) -> tuple[AttemptResult, str]:
-    """Run the task, kill one of its processes once rank 0 trains; the result, and which rank it was."""
-    killed = ""
-    result = None
+def end_while_training(task: WorkerTask, server: WorkerServer, victim: str) -> AttemptResult:
+    """Run the task, and kill torchrun's agent or one of its ranks once rank 0 trains."""
+    is_killed = False
     for event in watch_attempt(server, task, None, VARIABLES):
         if isinstance(event, AttemptResult):
-            result = event
-        elif event.phase is not None and not killed:
+            return event
+        if event.phase is not None and not is_killed:
+            assert server._worker is not None
             agent = psutil.Process(server._worker)
-            if victim == "agent":
-                killed = "agent"
-                agent.kill()
-            else:
-                process = next(iter(children_of(agent.pid)))
-                killed = process.environ()["RANK"]
-                process.kill()
-    assert result is not None
-    return result, killed
+            (agent if victim == "agent" else children_of(agent.pid)[0]).kill()
+            is_killed = True
+    raise AssertionError("no result")
 
 
 @pytest.fixture(scope="module")
@@ -203,15 +198,15 @@ def marked_server() -> Iterator[tuple[WorkerServer, str]]:
         yield server, mark
 
 
-@pytest.mark.parametrize("victim", ["agent", "rank"])
+@pytest.mark.parametrize(("victim", "who"), [("agent", "the ranks' launcher"), ("rank", "rank [01]")])
 def test_a_killed_process_ends_the_attempt_and_leaves_nothing(
-    marked_server: tuple[WorkerServer, str], tmp_path: Path, victim: str
+    marked_server: tuple[WorkerServer, str], tmp_path: Path, victim: str, who: str
 ) -> None:
     server, mark = marked_server
-    result, killed = end_while_training(long_task(tmp_path), server, victim)
+    result = end_while_training(long_task(tmp_path), server, victim)
     assert marked_processes(mark) == [server._process.pid]
-    who = "the ranks' launcher" if victim == "agent" else f"rank {killed}"
-    assert (result.outcome, result.reason) == ("crashed", f"{who} was ended by SIGKILL")
+    assert result.outcome == "crashed"
+    assert re.fullmatch(f"{who} was ended by SIGKILL", result.reason or "")
 
 
 CONTROLLER = """
@@ -275,21 +270,21 @@ def test_all_devices_and_all_ranks_are_watched_within_the_windows(
     nvml_stand_in: StandIn, tmp_path: Path
 ) -> None:
     nvml_stand_in.set("device_count 2", "0.uuid GPU-0", "1.uuid GPU-1", "1.power_mw 90000")
-    suite = write_suite(
-        tmp_path,
-        '[workload]\nmodel = "mlp"\nsizes = [16, 8, 4]\n[axes]\nstrategy = ["ddp"]\nworld_size = [2]\n',
-        max_seconds=2,
-        ci_target_pct=1e-9,
+    suite = tmp_path / "two.toml"
+    suite.write_text(
+        '[workload]\nmodel = "mlp"\nsizes = [16, 8, 4]\n[axes]\nstrategy = ["ddp"]\nworld_size = [2]\n'
+        "[measure]\nrepetitions = 1\nmax_seconds = 2\nci_target_pct = 1e-9\nnum_trajectory_steps = 0\n"
     )
     (plain,) = nvml_stand_in.run(WATCHED, SUITE=str(suite))
-    attempt = msgspec.convert(plain, AttemptResult)
-    assert attempt.outcome == "ok", attempt.reason
-    assert [device.uuid for device in attempt.devices] == ["GPU-0", "GPU-1"]
-    windows = attempt.ranks[0].windows
-    for device in attempt.devices:
+    result = msgspec.convert(plain, AttemptResult)
+    assert result.outcome == "ok", result.reason
+    assert [device.uuid for device in result.devices] == ["GPU-0", "GPU-1"]
+    windows = result.ranks[0].windows
+    for device in result.devices:
         assert len(device.sample_at_ns) > 10
         assert all(any(w.start_at_ns <= t <= w.end_at_ns for w in windows) for t in device.sample_at_ns)
-    assert attempt.host is not None
-    rss = [value for value in attempt.host.worker_rss_bytes or () if value is not None]
-    peaks = [rank.memory.peak_host_rss_bytes or 0 for rank in attempt.ranks if rank.memory is not None]
+    assert result.host is not None
+    rss = [value for value in result.host.worker_rss_bytes or () if value is not None]
+    peaks = [rank.memory.peak_host_rss_bytes or 0 for rank in result.ranks if rank.memory is not None]
     assert max(rss) > 0.8 * sum(peaks)  # of both, and of torchrun's agent
+    assert {rank.num_threads for rank in result.ranks} == {max(1, default_num_threads() // 2)}
