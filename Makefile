@@ -1,4 +1,5 @@
 # make bench: measure this machine with suites/quick.toml.   make test: all checks.   Both install first.
+# make slow: real runs whose verdict rests on times, for a quiet machine.   make perf: what benchbox costs.
 # make pages: an HTML page beside each committed report.   make pictures: docs/images, in Chromium.
 # PYTHON is the interpreter that makes the virtual environment; SUITE and OUT choose what bench runs.
 
@@ -11,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 
 PAGES := $(patsubst %/report.json,%/page.html,$(wildcard reports/*/*/report.json))
 
-.PHONY: bench test check tests perf pages pictures format clean
+.PHONY: bench test check tests slow perf pages pictures format clean
 
 bench: $(INSTALLED)
 	$(BIN)/benchbox run $(SUITE) --out $(OUT) --resume
@@ -26,6 +27,9 @@ check: $(INSTALLED)
 
 tests: $(INSTALLED)
 	$(BIN)/pytest tests
+
+slow: $(INSTALLED)
+	$(BIN)/pytest tests -m slow -s
 
 perf: $(INSTALLED)
 	$(BIN)/pytest tests/perf -m perf -s

@@ -13,7 +13,7 @@ def test_every_module_but_one_is_forbidden_to_open_the_driver() -> None:
     (contract,) = (c for c in contracts if c.get("forbidden_modules") == ["pynvml"])
     listed = set(contract["source_modules"])
     rooms = {f"benchbox.{path.stem}" for path in (ROOT / "benchbox").iterdir() if path.suffix in (".py", "")}
-    measure = (ROOT / "benchbox" / "measure").iterdir()
-    modules = {f"benchbox.measure.{path.stem}" for path in measure if path.suffix in (".py", "")}
+    measure = (path.relative_to(ROOT) for path in (ROOT / "benchbox" / "measure").rglob("*.py"))
+    modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in measure}
     named = {name for name in rooms | modules if not name.endswith("__")}
     assert listed == named - {"benchbox.measure", "benchbox.measure.nvml"}

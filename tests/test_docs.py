@@ -116,7 +116,7 @@ def benchbox_lines() -> Iterator[tuple[str, str]]:
     for path in DOCUMENTS:
         for block in blocks(path):
             if block.language == "sh":
-                for line in block.text.splitlines():
+                for line in block.text.replace("\\\n", "").splitlines():
                     if line.startswith("benchbox "):
                         yield path.name, line.partition(" #")[0]
 

@@ -61,11 +61,13 @@ def nearly_all_right(results: Results, names: list[str]) -> None:
         pytest.skip(f"others were busy on this machine, so these show nothing: {', '.join(disturbed)}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_no_verdict_is_wrong_while_it_is_sure(results: Results, name: str) -> None:
     never_sure_and_wrong(results, name)
 
 
+@pytest.mark.slow
 def test_nearly_all_verdicts_are_right(results: Results) -> None:
     nearly_all_right(results, QUICK)
 

@@ -67,6 +67,7 @@ def run(cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_checkout_that_became_slower_is_found(tmp_path: Path) -> None:
     old = checkout(tmp_path / "old", 0.2)

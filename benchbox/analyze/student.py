@@ -19,6 +19,10 @@ def t_tail(t: float, degrees_of_freedom: float) -> float:
         return 1.0 - t_tail(-t, degrees_of_freedom)
     if degrees_of_freedom > 1e6:
         return 0.5 * math.erfc(t / math.sqrt(2))
+    if t < 1e-3:  # there 1 - x has lost its digits; the density is flat to the third order
+        nu = degrees_of_freedom
+        log_density = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi)
+        return 0.5 - t * math.exp(log_density)
     x = degrees_of_freedom / (degrees_of_freedom + t * t)
     return 0.5 * _incomplete_beta(degrees_of_freedom / 2, 0.5, x)
 

@@ -143,6 +143,12 @@ class TestAnswer:
         assert found.meters == ()
         assert found.no_ceiling is not None
         assert "benchbox hw init" in found.no_ceiling
+        assert found.bottleneck == "What holds it back could not be told from what was measured."
+
+    def test_a_report_from_before_there_were_verdicts_shows_its_longest_phase(self) -> None:
+        report = make_report("cpu")
+        old = replace(report, cases=tuple(replace(case, diagnosis=None) for case in report.cases))
+        found = answer(old)
         assert found.bottleneck.endswith("what holds it back was not diagnosed in this report.")
         assert "backward (51 %)" in found.bottleneck
 

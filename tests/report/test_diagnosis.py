@@ -196,6 +196,7 @@ def test_a_model_that_a_report_names_is_not_imported(tmp_path: Path) -> None:
     assert not (tmp_path / "imported").exists()
 
 
+@pytest.mark.slow
 def test_a_suggestion_is_tried_beside_the_original(tmp_path: Path) -> None:
     """Calling operators is what such small steps are busy with: four times the batch is nearly four times the
     rate, whatever else the machine does."""
