@@ -1,9 +1,11 @@
 # make bench: measure this machine with suites/quick.toml.   make test: all checks.   Both install first.
 # make slow: real runs whose verdict rests on times, for a quiet machine.   make perf: what benchbox costs.
 # make pages: an HTML page beside each committed report.   make pictures: docs/images, in Chromium.
-# PYTHON is the interpreter that makes the virtual environment; SUITE and OUT choose what bench runs.
+# PYTHON is the interpreter that makes the virtual environment; SUITE and OUT choose what bench runs;
+# JOBS is how many processes run the tests.
 
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 SUITE ?= suites/quick.toml
@@ -26,7 +28,7 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 
 tests: $(INSTALLED)
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests --numprocesses $(JOBS) --dist loadfile
 
 slow: $(INSTALLED)
 	$(BIN)/pytest tests -m slow -s

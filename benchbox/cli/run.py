@@ -188,6 +188,8 @@ def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:
                     display.note("measuring what watching costs")
                     suite_run.measure_cost_of_watching()
         except KeyboardInterrupt:
+            ignore_interrupts()
+            suite_run.recall()
             return True
         finally:
             ignore_interrupts()

@@ -143,6 +143,10 @@ class SuiteRun:
                         yield event
             self._site.close_server()
 
+    def recall(self) -> None:
+        """Take what is finished from the journal: Ctrl-C may have come between its line and the list here."""
+        self._take(read_journal(self.out_dir / JOURNAL_NAME))
+
     def can_measure_ceilings(self) -> bool:
         """False where they are known already, were not asked for or nothing is left to run."""
         return self.ceilings is None and probe_seconds(self.suite) > 0 and not self.is_complete()
@@ -244,11 +248,14 @@ class SuiteRun:
             )
         else:
             check_same_environment(finished.header, self.environment, path)
-            self.attempts, self.telemetry_cost = finished.attempts, finished.telemetry_cost
-            self.ceilings = finished.ceilings
-            for attempt in self.attempts:
-                self._settled.add(attempt)
+            self._take(finished)
         self._work_dir = make_work_dir(self.out_dir)
+
+    def _take(self, finished: Finished) -> None:
+        self.attempts, self.telemetry_cost = finished.attempts, finished.telemetry_cost
+        self.ceilings = finished.ceilings
+        for attempt in self.attempts:
+            self._settled.add(attempt)
 
     def _append(self, line: JournalLine) -> None:
         assert self._journal is not None

@@ -88,8 +88,9 @@ def main() -> None:
                 return
             *lines, pending = (pending + received).split(b"\n")
             for line in lines:
-                child = _fork(msgspec.json.decode(line, type=Command))
+                child, gate = _fork(msgspec.json.decode(line, type=Command))
                 _say({"started": child})
+                os.close(gate)
 
 
 def _say(message: dict[str, int]) -> None:
@@ -163,14 +164,22 @@ def _kill_group(leader: int | None) -> None:
             os.killpg(leader, signal.SIGKILL)
 
 
-def _fork(command: Command) -> int:
+def _fork(command: Command) -> tuple[int, int]:
+    """The worker's process id, and what it waits for: nothing is worked on until that is closed.
+
+    A model that kills its parent could otherwise do so before the controller knows whom to kill for it.
+    """
+    wait_read, gate = os.pipe()
     pid = os.fork()
     if pid:
-        with contextlib.suppress(OSError):  # it has ended already
-            os.setpgid(pid, pid)  # here too, so that the group is there to be killed once the start is told
-        return pid
+        os.close(wait_read)
+        os.setpgid(pid, pid)  # here too, so that the group is there to be killed once the start is told
+        return pid, gate
     status = 1
     try:
+        os.close(gate)
+        os.read(wait_read, 1)
+        os.close(wait_read)
         os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_from_folders_to_the_report_that_changed_the_level(folder: Path) -> None:
-    result = CliRunner().invoke(app, ["history", str(folder)])
+    result = CliRunner(env={"COLUMNS": "240"}).invoke(app, ["history", str(folder)])
     assert result.exit_code == 0
     lines = result.stdout.replace("\n", " ")
     assert lines.count("-9.1 % from") == 5

@@ -104,7 +104,10 @@ class ResumedRun:
             f"input_shape = [{NUM_INPUTS}]\nnum_classes = {NUM_CLASSES}\n{TWO_RANKS}"
         )
         text = f'[workload]\n{MLP}[axes]\nstrategy = ["ddp"]\nworld_size = [2, 3]\n{trouble}'
-        suite = well_case_last(write_suite(folder, text, telemetry_hz=10))
+        # Long enough to be interrupted while it trains, also where this test seldom gets a processor.
+        suite = well_case_last(
+            write_suite(folder, text, telemetry_hz=10, min_measured_steps=10_000, max_seconds=4)
+        )
         mark = uuid.uuid4().hex
         with run_on(hosts, suite, mark=mark) as (self.first, self.second):
             out = folder / "out"
