@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from benchbox.errors import BadInputError
-from benchbox.schema import Case, Environment, Report
+from benchbox.schema import Case, Environment
 from benchbox.schema.comparison import IdentityDifference
 
 GROUPS = (
@@ -77,9 +77,11 @@ def check_across(names: Sequence[str]) -> frozenset[str]:
     return frozenset(plain)
 
 
-def environment_differences(base: Report, new: Report, across: frozenset[str]) -> list[IdentityDifference]:
-    """The facts in which the two reports differ, those that forbid a comparison first."""
-    old, now = _facts(base.environment), _facts(new.environment)
+def environment_differences(
+    base: Environment, new: Environment, across: frozenset[str]
+) -> list[IdentityDifference]:
+    """The facts in which the two differ, those that forbid a comparison first."""
+    old, now = _facts(base), _facts(new)
     found = []
     for field in dict.fromkeys((*old, *now)):
         group, before = old.get(field, (now.get(field, (None, None))[0], None))

@@ -64,7 +64,7 @@ def compare_sides(
     Raises:
         BadInputError: with fields in ``across`` left out, two cases of one report are the same.
     """
-    differences = environment_differences(base.report, new.report, across)
+    differences = environment_differences(base.report.environment, new.report.environment, across)
     matched = _match(base, new, across)
     forbidding = [d.field for d in differences if d.across is not None and not d.lifted]
     if forbidding:

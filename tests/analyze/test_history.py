@@ -7,8 +7,7 @@ import random
 
 from msgspec.structs import replace
 
-from benchbox.analyze.history import history_of, level_changes
-from benchbox.analyze.matching import Side, side_of
+from benchbox.analyze.history import ReportRates, history_of, level_changes, rates_of
 from tests.factories import make_report
 from tests.report.test_comparison_formats import slowed
 
@@ -53,14 +52,14 @@ def test_few_reports_have_no_levels() -> None:
     assert level_changes([]) == []
 
 
-def sides() -> list[Side]:
+def sides() -> list[ReportRates]:
     """Ten reports, from the seventh on 10 % slower, in the wrong order."""
     made = []
     for day in range(1, 11):
         report = replace(make_report(), created_at=f"2026-03-{day:02d}T12:00:00+00:00")
         rng = random.Random(day)
         made.append(
-            side_of(f"day{day}", slowed(report, (1.1 if day >= 7 else 1.0) * (1 + rng.gauss(0, 0.002))))
+            rates_of(f"day{day}", slowed(report, (1.1 if day >= 7 else 1.0) * (1 + rng.gauss(0, 0.002))))
         )
     random.Random(0).shuffle(made)
     return made
@@ -80,8 +79,7 @@ def test_the_report_at_which_the_level_changed_is_named() -> None:
 def test_reports_of_another_environment_are_left_out_by_name() -> None:
     made = sides()
     odd = next(place for place, side in enumerate(made) if side.name == "day3")
-    environment = replace(made[odd].report.environment, driver="1")
-    made[odd] = made[odd]._replace(report=replace(made[odd].report, environment=environment))
+    made[odd] = made[odd]._replace(environment=replace(made[odd].environment, driver="1"))
     history = history_of(made)
     assert [(left.report, left.fields) for left in history.left_out] == [("day3", ("driver",))]
     assert len(history.cases[0].points) == 9

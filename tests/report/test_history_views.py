@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from rich.console import Console
 from typer.testing import CliRunner
 
-from benchbox.analyze.history import history_of
-from benchbox.analyze.matching import side_of
+from benchbox.analyze.history import history_of, rates_of
 from benchbox.cli import app
 from benchbox.errors import BadInputError
 from benchbox.report.bencher import render_bencher
@@ -67,7 +66,7 @@ def test_names_of_reports_become_neither_markup_nor_formulas(tmp_path: Path) -> 
         for day in range(1, 9)
     ]
     made = [replace(report, cases=(replace(report.cases[0], outcome="ok"),)) for report in made]
-    history = history_of([side_of(text + str(day), report) for day, report in enumerate(made)])
+    history = history_of([rates_of(text + str(day), report) for day, report in enumerate(made)])
     assert len(history.cases[0].points) == 8
     console = Console(width=200, file=io.StringIO(), force_terminal=False)
     console.print(history_view(history))
