@@ -31,9 +31,9 @@ def history(
     if plot is not None:
         plot_history(found, plot)
     if output_format == "json":
-        import msgspec
+        from benchbox.report.text import indented_json
 
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
+        sys.stdout.write(indented_json(found))
         return
     from rich.console import Console
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import random
 
+import pytest
 from msgspec.structs import replace
 
 from benchbox.analyze.history import ReportRates, history_of, level_changes, rates_of
+from benchbox.errors import BadInputError
 from tests.factories import make_report
 from tests.report.test_comparison_formats import slowed
 
@@ -74,6 +76,11 @@ def test_the_report_at_which_the_level_changed_is_named() -> None:
         (change,) = case.changes
         assert change.report == "day7"
         assert abs(change.ratio - 1 / 1.1) < 0.01
+
+
+def test_two_cases_of_one_report_are_never_one_course() -> None:
+    with pytest.raises(BadInputError, match="would be the same one"):
+        history_of(sides(), frozenset({"precision"}))
 
 
 def test_reports_of_another_environment_are_left_out_by_name() -> None:
