@@ -106,9 +106,11 @@ def test_another_interpreter_runs_this_benchbox(tmp_path: Path) -> None:
     folder = checkout(tmp_path / "here", 0.001, repetitions=1)
     # One round tells nothing, and there is no time for a second one.
     arguments = ["--versus", sys.executable, "--out", "out", "--max-minutes", "0.001", "--strict"]
-    result = run(folder, *arguments)
+    result = run(folder, *arguments, "--format", "json")
     assert result.returncode == 3, result.stdout + result.stderr
-    assert "1 inconclusive" in result.stdout
+    (comparison,) = json.loads(result.stdout)["comparisons"]
+    assert [case["verdict"] for case in comparison["cases"]] == ["inconclusive"]
+    assert "written: out" in result.stderr
     base = read_report(folder / "out/base/report.json")
     assert base.cases[0].outcome == "ok"
 
