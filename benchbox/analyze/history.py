@@ -26,8 +26,8 @@ MIN_REPORTS_AT_A_LEVEL = 2
 """One bad run is no new level."""
 LEAST_NOISE = 0.002
 """Of a report's throughput, as a share: levels closer than a few times this are one."""
-LEAST_CHANGE = 0.01
-"""As a share; levels that differ by less are one."""
+LEAST_CHANGE = 0.02
+"""As a share, as in a comparison; levels that differ by less are one. A machine's own wanders by 1 %."""
 _PENALTY = 6.0
 
 

@@ -59,6 +59,20 @@ def test_a_plot_is_drawn_and_a_format_unknown_to_matplotlib_refused(folder: Path
     assert isinstance(nothing.exception, BadInputError)
 
 
+def test_reports_left_out_for_the_same_fields_are_one_line() -> None:
+    report = make_report()
+    other = replace(report, environment=replace(report.environment, driver="1"))
+    made = [
+        replace(other if day < 4 else report, created_at=f"2026-03-0{day}T00:00:00Z") for day in (1, 2, 3, 4)
+    ]
+    history = history_of([rates_of(f"day{day}", each) for day, each in enumerate(made, 1)])
+    console = Console(width=200, file=io.StringIO(), force_terminal=False)
+    console.print(history_view(history))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    left_out = [line for line in lines if line.startswith("left out")]
+    assert left_out == ["left out: 3 reports, day1 to day3: not as the newest one in driver"]
+
+
 def test_names_of_reports_become_neither_markup_nor_formulas(tmp_path: Path) -> None:
     text = r"\x1b[31m[bold]$\frac{1}{0}$" + "\x1b"
     made = [
