@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from benchbox.analyze.matching import Side
     from benchbox.schema import Case, CaseResult, Report, Suite
     from benchbox.schema.comparison import CaseComparison
 
@@ -99,6 +100,7 @@ class SuiteFile(pytest.Module):
         }
         cases = tuple(case for case in self.suite.cases if case.case_id in selected)
         suite = msgspec.structs.replace(self.suite, cases=cases)
+        base = self._base()  # first: one that cannot be read is not worth minutes of measuring
         kept = self.config.getoption("--benchbox-out")
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(kept or scratch, suite.name)
@@ -110,21 +112,23 @@ class SuiteFile(pytest.Module):
                     pass
                 report = report_of_run(run)
                 write_report(report, folder / "report.json")
-        self._compare(report)
+        if base is not None:
+            from benchbox.analyze.matching import compare_sides, side_of
+            from benchbox.schema.comparison import Thresholds
+
+            found = compare_sides(base, side_of("this run", report), Thresholds())
+            self.comparisons = {case.case.case_id: case for case in found.cases}
         return report
 
-    def _compare(self, report: Report) -> None:
-        """Hold the selected cases against the report that ``--benchbox-against`` names."""
+    def _base(self) -> Side | None:
+        """What the report that ``--benchbox-against`` names says of its cases."""
         against = self.config.getoption("--benchbox-against")
         if against is None:
-            return
-        from benchbox.analyze.matching import compare_sides, side_of
+            return None
+        from benchbox.analyze.matching import side_of
         from benchbox.report.files import read_report
-        from benchbox.schema.comparison import Thresholds
 
-        base = side_of(str(against), read_report(Path(against)))
-        found = compare_sides(base, side_of("this run", report), Thresholds())
-        self.comparisons = {case.case.case_id: case for case in found.cases}
+        return side_of(str(against), read_report(Path(against)))
 
 
 def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:

@@ -46,7 +46,6 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         copy_user_models(folder / "suites")
-        # Three: two attempts that a busy machine drives apart leave even a thousandfold slowdown in doubt.
         write_suite(folder / "suites", TINY + OTHERS, repetitions=3)
         (folder / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--strict-markers"\n')
         (folder / "settings").mkdir()
@@ -131,7 +130,8 @@ def test_one_selected_case_runs_alone_and_is_compared_with_the_saved_run(called:
 
 
 def test_a_case_that_became_worse_than_in_a_report_fails(called: Run) -> None:
-    """The first case took a nanosecond a step in that report, the second is not in it."""
+    """The first case took a nanosecond a step in that report, the second is not in it. With two attempts
+    each, noise of a busy machine would hide even that."""
     result = called.report.cases[0]
     attempts = []
     for attempt in result.attempts:
@@ -148,6 +148,16 @@ def test_a_case_that_became_worse_than_in_a_report_fails(called: Run) -> None:
     assert "slower: throughput slower: " in done.stdout
     assert "1 failed" in done.stdout
     assert "1 passed" in done.stdout
+
+
+def test_a_base_that_cannot_be_read_is_told_before_anything_is_measured(called: Run) -> None:
+    done = run_pytest(
+        "suites", "-k", "mlp", "--benchbox-against=none.json", "--benchbox-out=unmeasured", cwd=called.folder
+    )
+    assert done.returncode == 1
+    assert "tiny.toml could not be run: none.json: cannot be read: No such file or directory" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (called.folder / "unmeasured").exists()
 
 
 def test_a_kept_report_is_not_overwritten_which_fails_each_test_in_one_line(called: Run) -> None:

@@ -3,62 +3,113 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from benchbox.analyze.evidence import CaseEvidence
 from benchbox.analyze.identity import environment_differences, meaning
-from benchbox.analyze.matching import Side
-from benchbox.schema.history import CaseHistory, History, HistoryPoint, LeftOut, LevelChange
+from benchbox.errors import BadInputError
+from benchbox.schema import AttemptResult, Case, Environment, Report
+from benchbox.schema.history import (
+    AttemptTimes,
+    CaseHistory,
+    History,
+    HistoryPoint,
+    LeftOut,
+    LevelChange,
+    ReportTimes,
+)
 from benchbox.stats import mean, median
 
 MIN_REPORTS_AT_A_LEVEL = 2
 """One bad run is no new level."""
 LEAST_NOISE = 0.002
 """Of a report's throughput, as a share: levels closer than a few times this are one."""
-LEAST_CHANGE = 0.01
-"""As a share; levels that differ by less are one."""
+LEAST_CHANGE = 0.02
+"""As a share, as in a comparison; levels that differ by less are one. A machine's own wanders by 1 %."""
 _PENALTY = 6.0
 
 
-def history_of(sides: Sequence[Side], across: frozenset[str] = frozenset()) -> History:
-    """The course of every case that the newest reports have, oldest report first.
+class ReportRates(NamedTuple):
+    """What a course needs of one report; the report itself, with its raw times, can go."""
+
+    name: str
+    created_at: str
+    environment: Environment
+    log_rates: list[tuple[Case, float]]
+    """Of each case that ended ``ok``: the mean logarithm of its attempts' samples a second."""
+
+
+_Course = list[tuple[ReportRates, Case, float]]
+
+
+def rates_of(name: str, report: Report | ReportTimes) -> ReportRates:
+    """The rates in ``report``, called ``name`` in messages."""
+    found = []
+    for result in report.cases:
+        logs = [_log_rate(attempt, result.case) for attempt in result.attempts if attempt.outcome == "ok"]
+        if result.outcome == "ok" and logs:
+            found.append((result.case, mean(logs)))
+    return ReportRates(name, report.created_at, report.environment, found)
+
+
+def _log_rate(attempt: AttemptResult | AttemptTimes, case: Case) -> float:
+    """Of the rank with the longest mean step, as everywhere."""
+    steps = [rank.step_time_ns for rank in attempt.ranks if rank.step_time_ns]
+    return math.log(case.global_batch_size * 1e9 / max([sum(of_rank) / len(of_rank) for of_rank in steps]))
+
+
+def history_of(reports: Sequence[ReportRates], across: frozenset[str] = frozenset()) -> History:
+    """The course of every case, oldest report first.
 
     Reports whose environment differs from the newest one's, but for fields in ``across``, are left out.
+
+    Raises:
+        BadInputError: with fields in ``across`` left out, two cases of one report are the same.
     """
-    ordered = sorted(sides, key=lambda side: _time(side.report.created_at))
+    ordered = sorted(reports, key=lambda report: _time(report.created_at))
     kept, left_out = [], []
-    for side in ordered:
+    for report in ordered:
         differing = [
             d.field
-            for d in environment_differences(ordered[-1].report, side.report, across)
+            for d in environment_differences(ordered[-1].environment, report.environment, across)
             if d.across is not None and not d.lifted
         ]
         if differing:
-            left_out.append(LeftOut(report=side.name, fields=tuple(differing)))
+            left_out.append(LeftOut(report=report.name, fields=tuple(differing)))
         else:
-            kept.append(side)
-    courses: dict[str, list[tuple[Side, CaseEvidence]]] = {}
-    for side in kept:
-        for evidence in side.evidence:
-            if evidence.outcome == "ok" and evidence.attempts:
-                courses.setdefault(meaning(evidence.case, across), []).append((side, evidence))
+            kept.append(report)
     return History(
-        num_reports=len(sides),
-        cases=tuple(map(_case_history, courses.values())),
+        num_reports=len(reports),
+        cases=tuple(map(_case_history, _courses(kept, across))),
         left_out=tuple(left_out),
     )
 
 
-def _case_history(course: Sequence[tuple[Side, CaseEvidence]]) -> CaseHistory:
-    logs = [mean([attempt.log_rate for attempt in evidence.attempts]) for _, evidence in course]
+def _courses(reports: Sequence[ReportRates], across: frozenset[str]) -> Iterable[_Course]:
+    courses: dict[str, _Course] = {}
+    meanings: dict[Case, str] = {}  # a year of reports has the same few cases again and again
+    for report in reports:
+        for case, log_rate in report.log_rates:
+            key = meanings.get(case)
+            if key is None:
+                key = meanings[case] = meaning(case, across)
+            course = courses.setdefault(key, [])
+            if course and course[-1][0] is report:
+                raise BadInputError(
+                    f"--across: {report.name}: cases {course[-1][1].case_id} and {case.case_id} would be the "
+                    "same one"
+                )
+            course.append((report, case, log_rate))
+    return courses.values()
+
+
+def _case_history(course: _Course) -> CaseHistory:
+    logs = [log_rate for _, _, log_rate in course]
     points = tuple(
-        HistoryPoint(report=side.name, created_at=side.report.created_at, samples_per_second=math.exp(level))
-        for (side, _), level in zip(course, logs, strict=True)
+        HistoryPoint(report=report.name, created_at=report.created_at, samples_per_second=math.exp(log_rate))
+        for report, _, log_rate in course
     )
     places = level_changes(logs)
     edges = [0, *places, len(logs)]
@@ -71,7 +122,7 @@ def _case_history(course: Sequence[tuple[Side, CaseEvidence]]) -> CaseHistory:
         )
         for place, (before, after) in zip(places, pairwise(levels), strict=True)
     )
-    return CaseHistory(case=course[-1][1].case, points=points, changes=changes)
+    return CaseHistory(case=course[-1][1], points=points, changes=changes)
 
 
 def level_changes(values: Sequence[float]) -> list[int]:
@@ -84,21 +135,22 @@ def level_changes(values: Sequence[float]) -> list[int]:
     """
     if len(values) < 2 * MIN_REPORTS_AT_A_LEVEL:
         return []
+    import numpy as np
     import ruptures
 
-    signal = np.asarray(values, dtype=float)
-    noise = max(1.4826 * float(np.median(np.abs(np.diff(signal)))) / math.sqrt(2), LEAST_NOISE)
-    smooth = _running_median(signal) / noise
+    steps = [abs(after - before) for before, after in pairwise(values)]
+    noise = max(1.4826 * median(steps) / math.sqrt(2), LEAST_NOISE)
+    smooth = np.asarray(_running_median(values)) / noise
     found = ruptures.KernelCPD(kernel="linear", min_size=MIN_REPORTS_AT_A_LEVEL).fit(smooth)
     places: list[int] = found.predict(pen=_PENALTY * math.log(len(values)))[:-1]
-    return _without_small(signal, _sharpened(signal, places))
+    return _without_small(values, _sharpened(values, places))
 
 
-def _without_small(signal: NDArray[np.float64], places: list[int]) -> list[int]:
+def _without_small(values: Sequence[float], places: list[int]) -> list[int]:
     """Less the changes that are too small to matter, the smallest first."""
     while places:
-        edges = [0, *places, len(signal)]
-        levels = [float(np.median(signal[start:end])) for start, end in pairwise(edges)]
+        edges = [0, *places, len(values)]
+        levels = [median(values[start:end]) for start, end in pairwise(edges)]
         steps = [abs(after - before) for before, after in pairwise(levels)]
         if min(steps) >= math.log1p(LEAST_CHANGE):
             break
@@ -106,32 +158,33 @@ def _without_small(signal: NDArray[np.float64], places: list[int]) -> list[int]:
     return places
 
 
-def _running_median(signal: NDArray[np.float64]) -> NDArray[np.float64]:
+def _running_median(values: Sequence[float]) -> list[float]:
     """Of three neighbours; the ends by Tukey's rule ("Exploratory Data Analysis", 7D), which drops a bad run
     there too."""
-    inner = np.median(np.stack([signal[:-2], signal[1:-1], signal[2:]]), axis=0)
-    first = np.median([signal[0], inner[0], 3 * inner[0] - 2 * inner[1]])
-    last = np.median([signal[-1], inner[-1], 3 * inner[-1] - 2 * inner[-2]])
-    return np.concatenate([[first], inner, [last]])
+    inner = [median(values[at - 1 : at + 2]) for at in range(1, len(values) - 1)]
+    first = median([values[0], inner[0], 3 * inner[0] - 2 * inner[1]])
+    last = median([values[-1], inner[-1], 3 * inner[-1] - 2 * inner[-2]])
+    return [first, *inner, last]
 
 
-def _sharpened(signal: NDArray[np.float64], places: Sequence[int]) -> list[int]:
+def _sharpened(values: Sequence[float], places: Sequence[int]) -> list[int]:
     """Each place moved by up to two, to where absolute deviations from the medians beside it are least: the
     running median blurs an edge that noise or a bad run stands at."""
-    edges = [0, *places, len(signal)]
+    edges = [0, *places, len(values)]
     result: list[int] = []
     for before, place, after in zip(edges, edges[1:], edges[2:], strict=False):
         start = result[-1] if result else before
         near = range(
             max(start + MIN_REPORTS_AT_A_LEVEL, place - 2), min(after - MIN_REPORTS_AT_A_LEVEL, place + 2) + 1
         )
-        costs = {at: _deviation(signal[start:at]) + _deviation(signal[at:after]) for at in near}
+        costs = {at: _deviation(values[start:at]) + _deviation(values[at:after]) for at in near}
         result.append(min(costs, key=lambda at: (costs[at], abs(at - place)), default=place))
     return result
 
 
-def _deviation(part: NDArray[np.float64]) -> float:
-    return float(np.abs(part - np.median(part)).sum())
+def _deviation(part: Sequence[float]) -> float:
+    centre = median(part)
+    return sum([abs(value - centre) for value in part])
 
 
 def _time(created_at: str) -> datetime:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from benchbox.errors import BadInputError
-from benchbox.schema import Case, Environment, Report
+from benchbox.schema import Case, Environment, NodeEnvironment
 from benchbox.schema.comparison import IdentityDifference
 
 GROUPS = (
@@ -39,18 +39,46 @@ _ALIKE = (
     "num_loader_workers",
 )
 """Fields of a case that two reports are not meant to differ in: they are no axes."""
-_DEVICE = (
-    "name",
-    "memory_total_bytes",
-    "compute_capability",
-    "num_multiprocessors",
-    "mig_enabled",
-    "ecc_enabled",
-    "max_clock_sm_mhz",
-    "max_clock_memory_mhz",
-)
-_CPU = ("cpu_model", "num_physical_cores", "num_usable_processors", "governor", "cpu_max_mhz")
-_PRECISION = ("cudnn_benchmark", "fp32_matmul_allows_tf32", "fp32_cudnn_allows_tf32")
+_GPU_FIELDS: dict[str, str | None] = {
+    "devices.name": "device",
+    "devices.memory_total_bytes": "device",
+    "devices.compute_capability": "device",
+    "devices.num_multiprocessors": "device",
+    "devices.mig_enabled": "device",
+    "devices.ecc_enabled": "device",
+    "devices.max_clock_sm_mhz": "device",
+    "devices.max_clock_memory_mhz": "device",
+    "devices.power_limit_w": "power_limit",
+    "driver": "driver",
+    "software.cuda": "torch",
+    "software.cudnn": "torch",
+    "software.nccl": "torch",
+}
+"""Field of an environment: the group that ``--across`` knows it by; ``None``: it is only told."""
+_FIELDS: dict[str, str | None] = {
+    "device": "device",
+    "software.torch": "torch",
+    "software.deepspeed": "deepspeed",
+    "software.cudnn_benchmark": "precision_flags",
+    "software.fp32_matmul_allows_tf32": "precision_flags",
+    "software.fp32_cudnn_allows_tf32": "precision_flags",
+    "host.cpu_model": "cpu",
+    "host.num_physical_cores": "cpu",
+    "host.num_usable_processors": "cpu",
+    "host.governor": "cpu",
+    "host.cpu_max_mhz": "cpu",
+    "software.cpu_capability": "cpu",
+    "software.has_mkldnn": "cpu",
+    "software.num_threads": "threads",
+    "software.num_interop_threads": "threads",
+    "host_allocator": "host_allocator",
+    "host.kernel": None,
+    "host.os": None,
+    "host.libc": None,
+    "software.python": None,
+    "software.numpy": None,
+    "benchbox": None,
+}
 _ALLOCATOR_PREFIXES = ("MALLOC_", "GLIBC_TUNABLES")
 _THREAD_PREFIXES = ("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_")
 _PLACES = ("_HOME", "_PATH", "_DIR", "_ROOT", "_VERSION", "CUDA_VISIBLE_DEVICES")
@@ -68,8 +96,8 @@ def check_across(names: Sequence[str]) -> frozenset[str]:
     """
     plain = [name.removeprefix("environment.").removeprefix("case.") for name in names]
     for given, name in zip(names, plain, strict=True):
-        root = name.partition(".")[0]
-        if name not in (*GROUPS, *CASE_FIELDS) and root not in ("host", "software", "devices", "variables"):
+        known = (*GROUPS, *CASE_FIELDS, "devices", *_GPU_FIELDS, *_FIELDS)
+        if name not in known and not (name.startswith("variables.") and name != "variables."):
             raise BadInputError(
                 f"--across: {given!r} is not one of {', '.join(GROUPS)}, nor a field of a case "
                 f"({', '.join(CASE_FIELDS)}), nor the full name of a field that differs"
@@ -77,9 +105,11 @@ def check_across(names: Sequence[str]) -> frozenset[str]:
     return frozenset(plain)
 
 
-def environment_differences(base: Report, new: Report, across: frozenset[str]) -> list[IdentityDifference]:
-    """The facts in which the two reports differ, those that forbid a comparison first."""
-    old, now = _facts(base.environment), _facts(new.environment)
+def environment_differences(
+    base: Environment, new: Environment, across: frozenset[str]
+) -> list[IdentityDifference]:
+    """The facts in which the two differ, those that forbid a comparison first."""
+    old, now = _facts(base), _facts(new)
     found = []
     for field in dict.fromkeys((*old, *now)):
         group, before = old.get(field, (now.get(field, (None, None))[0], None))
@@ -115,40 +145,32 @@ def axes_of(case: Case, ignored: frozenset[str]) -> str:
 
 
 def _facts(environment: Environment) -> Facts:
-    gpu = environment.device != "cpu"
-    host, software = environment.host, environment.software
-    facts: Facts = {
-        "device": ("device", environment.device),
-        "devices": ("device", str(len(environment.devices)) if gpu else None),
-    }
-    for name in _DEVICE if gpu else ():
-        facts[f"devices.{name}"] = ("device", _each(environment, name))
-    if gpu:
-        facts["devices.power_limit_w"] = ("power_limit", _each(environment, "power_limit_w"))
-        facts["driver"] = ("driver", environment.driver)
-        for name in ("cuda", "cudnn", "nccl"):
-            facts[f"software.{name}"] = ("torch", getattr(software, name))
-    facts["software.torch"] = ("torch", software.torch)
-    facts["software.deepspeed"] = ("deepspeed", software.deepspeed)
-    for name in _PRECISION:
-        facts[f"software.{name}"] = ("precision_flags", _word(getattr(software, name)))
-    for name in _CPU:
-        facts[f"host.{name}"] = ("cpu", _word(getattr(host, name)))
-    for name in ("cpu_capability", "has_mkldnn"):
-        facts[f"software.{name}"] = ("cpu", _word(getattr(software, name)))
-    for name in ("num_threads", "num_interop_threads"):
-        facts[f"software.{name}"] = ("threads", _word(getattr(software, name)))
-    facts["host_allocator"] = ("host_allocator", environment.host_allocator)
-    for name, value in environment.worker_variables.items():
-        facts[f"variables.{name}"] = (_group_of_variable(name), value)
-    facts |= {f"host.{name}": (None, _word(getattr(host, name))) for name in ("kernel", "os", "libc")}
-    facts |= {f"software.{name}": (None, _word(getattr(software, name))) for name in ("python", "numpy")}
-    facts["benchbox"] = (None, environment.benchbox)
+    machines: list[Environment | NodeEnvironment] = [environment, *environment.nodes]
+    facts: Facts = {}
+    fields = _FIELDS
+    if environment.device != "cpu":
+        facts["devices"] = ("device", str(sum(len(machine.devices) for machine in machines)))
+        fields = _GPU_FIELDS | _FIELDS
+    facts |= {name: (group, _value(machines, name)) for name, group in fields.items()}
+    for machine in machines:
+        for name, value in machine.worker_variables.items():
+            facts.setdefault(f"variables.{name}", (_group_of_variable(name), value))
     return facts
 
 
-def _each(environment: Environment, name: str) -> str:
-    return ", ".join(_word(getattr(device, name)) or "unknown" for device in environment.devices)
+def _value(machines: Sequence[Environment | NodeEnvironment], field: str) -> str | None:
+    """Of all machines and devices of a run: one word where they agree, else each one's."""
+    room, _, name = field.rpartition(".")
+    values: list[str | None]
+    if room == "devices":
+        values = [_word(getattr(device, name)) or "unknown" for m in machines for device in m.devices]
+    elif room:
+        values = [_word(getattr(getattr(machine, room), name)) for machine in machines]
+    else:  # the same on all machines, so it stands with the first one alone
+        values = [_word(getattr(machines[0], name))]
+    if len(set(values)) <= 1:
+        return values[0] if values else None
+    return ", ".join(value or "unknown" for value in values)
 
 
 def _word(value: object) -> str | None:

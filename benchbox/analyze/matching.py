@@ -27,6 +27,9 @@ from benchbox.schema.comparison import (
     Thresholds,
 )
 
+REPORTS_DIFFER = "the reports differ in"
+"""How the reason of a case begins that cannot be compared because its report cannot."""
+
 
 class Side(NamedTuple):
     """What a comparison needs of one report; the report itself, with its raw times, can go."""
@@ -64,11 +67,11 @@ def compare_sides(
     Raises:
         BadInputError: with fields in ``across`` left out, two cases of one report are the same.
     """
-    differences = environment_differences(base.report, new.report, across)
+    differences = environment_differences(base.report.environment, new.report.environment, across)
     matched = _match(base, new, across)
     forbidding = [d.field for d in differences if d.across is not None and not d.lifted]
     if forbidding:
-        reason = f"the reports differ in {', '.join(forbidding)}"
+        reason = f"{REPORTS_DIFFER} {', '.join(forbidding)}"
         cases = [_not_comparable(pair, reason) for pair in matched.pairs]
     else:
         cases = compare_cases(matched.pairs, thresholds, paired=paired, share=share)

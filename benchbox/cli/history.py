@@ -18,23 +18,22 @@ def history(
     output_format: Annotated[Literal["terminal", "json"], typer.Option("--format")] = "terminal",
 ) -> None:
     """Show how each case went over many reports, and at which report its level changed."""
-    from benchbox.analyze.history import history_of
+    from benchbox.analyze.history import history_of, rates_of
     from benchbox.analyze.identity import check_across
-    from benchbox.analyze.matching import side_of
-    from benchbox.report.files import read_report, without_collector
+    from benchbox.report.files import read_times, without_collector
     from benchbox.report.history import history_view, plot_history
 
     fields = check_across(across or [])
     # One at a time: the raw times of all would not fit into memory.
     with without_collector():
-        sides = [side_of(str(path), read_report(path)) for path in find_reports(folders)]
-    found = history_of(sides, fields)
+        reports = [rates_of(str(path), read_times(path)) for path in find_reports(folders)]
+    found = history_of(reports, fields)
     if plot is not None:
         plot_history(found, plot)
     if output_format == "json":
-        import msgspec
+        from benchbox.report.text import indented_json
 
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
+        sys.stdout.write(indented_json(found))
         return
     from rich.console import Console
 

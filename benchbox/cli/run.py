@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchbox.cli.compare import Format
 from benchbox.cli.complete import complete_suite
 from benchbox.errors import BadInputError
 
@@ -57,6 +58,9 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="--versus: exit with 3 where noise hides the answer.")
     ] = False,
+    output_format: Annotated[
+        Format, typer.Option("--format", help="--versus: how to show the comparison, as for compare.")
+    ] = "terminal",
     nnodes: Annotated[
         int | None,
         typer.Option(help="Run on so many machines: this command on each. Slurm's own say is taken."),
@@ -101,7 +105,9 @@ def run(
             raise BadInputError("--resume: cannot go on with a --versus; start anew")
         from benchbox.cli.versus import VersusOptions, run_versus
 
-        options = VersusOptions(versus, folder, device, threshold, max_minutes, strict, force, quiet)
+        options = VersusOptions(
+            versus, folder, device, threshold, max_minutes, strict, force, quiet, output_format
+        )
         raise typer.Exit(run_versus(loaded, path.parent, options, console))
 
     from benchbox.measure.nodes.first import FirstNode

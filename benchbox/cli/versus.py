@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchbox.cli.compare import Format
 from benchbox.errors import BadInputError, WouldOverwriteError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class VersusOptions(NamedTuple):
     strict: bool
     force: bool
     quiet: bool
+    output_format: Format
 
 
 def run_versus(suite: Suite, suite_dir: Path, options: VersusOptions, console: Console) -> int:
@@ -51,6 +53,8 @@ def run_versus(suite: Suite, suite_dir: Path, options: VersusOptions, console: C
     if not 0 < options.max_minutes < 1e6:
         raise BadInputError(f"--max-minutes: {options.max_minutes:g} is not a number of minutes above 0")
     _make_folders(options)
+    if options.output_format != "terminal":  # standard output is the comparison's
+        console = _standard_error()
     own = Surroundings(sys.executable, {}, (str(suite_dir.absolute()), str(Path.cwd())))
     with other_side(options.other, suite.cases, suite_dir) as other:
         run = VersusRun(
@@ -64,14 +68,21 @@ def run_versus(suite: Suite, suite_dir: Path, options: VersusOptions, console: C
             interrupted = _follow(run, looks, options, console)
             comparison = _look(run, looks, options, write=True)
     write_text(render_comparison_json([comparison]), options.folder / COMPARISON_NAME)
+    if options.output_format != "terminal" or not options.quiet:
+        show_comparisons([comparison], options.output_format, strict=options.strict)
     if not options.quiet:
-        show_comparisons([comparison], "terminal", strict=options.strict)
         told = f"written: {options.folder}: base/report.json, new/report.json and {COMPARISON_NAME}"
         console.print(told, markup=False, highlight=False, soft_wrap=True)
     if interrupted:
         print("benchbox: interrupted; the comparison is of what was measured", file=sys.stderr)
         return 130
     return exit_code([comparison], strict=options.strict)
+
+
+def _standard_error() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 def _follow(run: VersusRun, looks: Looks, options: VersusOptions, console: Console) -> bool:

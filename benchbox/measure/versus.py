@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import shutil
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -91,15 +93,24 @@ class VersusRun:
                 wanted &= set(undecided())
                 look_at = next_look(look_at)
             wanted -= self._failed()
-            if not wanted:
+            end = deadline if number >= repetitions else math.inf
+            if not wanted or time.monotonic() > end:
                 return
+            self._start_servers()
             for case, sides in self._round(number, wanted):
-                if number >= repetitions and time.monotonic() > deadline:
+                if time.monotonic() > end:
                     return
                 for side in sides:
                     yield from self._attempt(case, number, side, len(wanted))
             for site in self.sites.values():
                 site.close_server()
+
+    def _start_servers(self) -> None:
+        """Both at once, and before the first attempt: one side's must not start while the other one waits for
+        its turn, nor while it measures."""
+        with ThreadPoolExecutor(len(SIDES)) as pool:
+            for started in [pool.submit(site.running_server) for site in self.sites.values()]:
+                started.result()
 
     def _round(self, number: int, wanted: set[str]) -> list[tuple[Case, tuple[SideName, ...]]]:
         """The cases in a seeded order. The side that goes first changes from round to round, so that what a

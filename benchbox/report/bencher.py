@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from benchbox.errors import BadInputError
-from benchbox.report.text import case_labels, clean
+from benchbox.report.text import case_labels, clean, indented_json
 from benchbox.schema import CaseSummary, Report
 
 Metric = dict[str, float]
@@ -31,7 +29,7 @@ def render_bencher(reports: Sequence[Report]) -> str:
             if name in document:
                 raise BadInputError(f"--format bencher: {name!r} is in two reports; give one at a time")
             document[name] = _measures(result.summary)
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+    return indented_json(document, indent=2)
 
 
 def _measures(summary: CaseSummary) -> dict[str, Metric]:

@@ -7,11 +7,9 @@ import io
 from collections.abc import Sequence
 from xml.sax.saxutils import escape, quoteattr
 
-import msgspec
-
 from benchbox.report import comparison_text as words
 from benchbox.report.csvfile import csv_cell
-from benchbox.report.text import clean
+from benchbox.report.text import clean, indented_json
 from benchbox.schema.comparison import CaseComparison, Comparison
 
 _COLUMNS = (
@@ -38,8 +36,7 @@ _COLUMNS = (
 
 def render_comparison_json(comparisons: Sequence[Comparison]) -> str:
     """``{"comparisons": [...]}``, one for each new report, fields as in the schema."""
-    document = msgspec.json.encode({"comparisons": comparisons})
-    return msgspec.json.format(document, indent=1).decode() + "\n"
+    return indented_json({"comparisons": comparisons})
 
 
 def render_comparison_csv(comparisons: Sequence[Comparison]) -> str:

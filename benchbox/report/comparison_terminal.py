@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from benchbox.analyze.matching import REPORTS_DIFFER
 from benchbox.report import comparison_text as words
 from benchbox.report.text import UNKNOWN, clean
 from benchbox.schema.comparison import BETTER, WORSE, CaseComparison, Comparison, Verdict
@@ -25,9 +26,7 @@ def comparison_view(comparison: Comparison) -> RenderableType:
     if len(ordered) > MAX_ROWS:
         parts.append(Text(f"and {len(ordered) - MAX_ROWS} more; --format csv shows them all", style="dim"))
     parts += [
-        _reason(case, labels[case.case.case_id])
-        for case in ordered[:MAX_ROWS]
-        if case.verdict in ("regression", "improvement", "inconclusive", "not-comparable")
+        _reason(case, labels[case.case.case_id]) for case in ordered[:MAX_ROWS] if _has_own_reason(case)
     ]
     for cases, word in ((comparison.added, "added"), (comparison.missing, "missing")):
         parts += [Text(f"{word}  {labels[case.case_id]}", style="yellow") for case in cases[:MAX_ROWS]]
@@ -64,6 +63,13 @@ def _style(verdict: Verdict) -> str:
     if verdict in WORSE:
         return "bold red"
     return "green" if verdict in BETTER else "" if verdict == "same" else "yellow"
+
+
+def _has_own_reason(case: CaseComparison) -> bool:
+    """Not where the whole reports differ: that is said once."""
+    if case.verdict == "not-comparable":
+        return not (case.reason or "").startswith(REPORTS_DIFFER)
+    return case.verdict in ("regression", "improvement", "inconclusive")
 
 
 def _reason(case: CaseComparison, label: str) -> Text:

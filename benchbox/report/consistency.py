@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from benchbox.analyze.summary import case_outcome
 from benchbox.report.rank_consistency import rank_problems
@@ -15,6 +15,7 @@ from benchbox.schema import (
     RankResult,
     Report,
 )
+from benchbox.schema.history import AttemptTimes, CaseTimes, ReportTimes
 
 
 def find_inconsistency(report: Report) -> str | None:
@@ -22,12 +23,39 @@ def find_inconsistency(report: Report) -> str | None:
     return next(_all_problems(report), None)
 
 
-def _all_problems(report: Report) -> Iterator[str]:
-    places: dict[str, int] = {}
+def find_inconsistent_times(report: ReportTimes) -> str | None:
+    """The same of what was read of a report for its course."""
+    return next(_problems_of_times(report), None)
+
+
+def _problems_of_times(report: ReportTimes) -> Iterator[str]:
+    yield from _repeated_ids(report.cases)
     for place, result in enumerate(report.cases):
+        for number, attempt in enumerate(result.attempts):
+            if attempt.outcome == "ok":
+                yield from _without_times(attempt, f"cases[{place}].attempts[{number}]")
+
+
+def _repeated_ids(cases: Sequence[CaseResult | CaseTimes]) -> Iterator[str]:
+    places: dict[str, int] = {}
+    for place, result in enumerate(cases):
         first = places.setdefault(result.case.case_id, place)
         if first != place:
             yield f"`cases[{place}].case.case_id`: {result.case.case_id!r} is cases[{first}] already"
+
+
+def _without_times(attempt: AttemptResult | AttemptTimes, key: str) -> Iterator[str]:
+    """What an ``ok`` attempt must have."""
+    if not attempt.ranks:
+        yield f"`{key}.ranks`: none, but the attempt is ok"
+    times = [rank.step_time_ns for rank in attempt.ranks]
+    for place, steps in enumerate(times):
+        if not sum(steps):
+            yield f"`{key}.ranks[{place}].step_time_ns`: no step took any time, but the attempt is ok"
+
+
+def _all_problems(report: Report) -> Iterator[str]:
+    yield from _repeated_ids(report.cases)
     if len(report.cases) != len(report.suite.cases):
         yield f"`cases`: {len(report.cases)} cases, but the suite has {len(report.suite.cases)}"
     for place, (result, case) in enumerate(zip(report.cases, report.suite.cases, strict=False)):
@@ -60,11 +88,9 @@ def _case_problems(result: CaseResult, key: str) -> Iterator[str]:
 
 
 def _attempt_problems(attempt: AttemptResult, key: str) -> Iterator[str]:
-    if attempt.outcome == "ok" and not attempt.ranks:
-        yield f"`{key}.ranks`: none, but the attempt is ok"
+    if attempt.outcome == "ok":
+        yield from _without_times(attempt, key)
     for place, rank in enumerate(attempt.ranks):
-        if attempt.outcome == "ok" and not sum(rank.step_time_ns):
-            yield f"`{key}.ranks[{place}].step_time_ns`: no step took any time, but the attempt is ok"
         yield from _rank_problems(rank, f"{key}.ranks[{place}]")
     for place, device in enumerate(attempt.devices):
         yield from _column_problems(device, f"{key}.devices[{place}]")

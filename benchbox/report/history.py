@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from benchbox.errors import BadInputError
 from benchbox.report.text import case_labels, clean, significant
-from benchbox.schema.history import CaseHistory, History
+from benchbox.schema.history import CaseHistory, History, LeftOut
 
 _BARS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 40
@@ -48,10 +48,18 @@ def history_view(history: History) -> RenderableType:
         ]
     if not any(case.changes for case in history.cases):
         lines.append(Text("no level changed", style="bold"))
-    for left in history.left_out:
-        fields = ", ".join(left.fields)
-        lines.append(Text(clean(f"left out: {left.report}: differs in {fields}"), style="yellow"))
+    lines += [Text(clean(line), style="yellow") for line in _left_out(history.left_out)]
     return Group(*lines)
+
+
+def _left_out(reports: Sequence[LeftOut]) -> Iterator[str]:
+    """A line for each set of fields: a year on another driver is one."""
+    by_fields: dict[tuple[str, ...], list[str]] = {}
+    for left in reports:
+        by_fields.setdefault(left.fields, []).append(left.report)
+    for fields, names in by_fields.items():
+        which = names[0] if len(names) == 1 else f"{len(names)} reports, {names[0]} to {names[-1]}"
+        yield f"left out: {which}: not as the newest one in {', '.join(fields)}"
 
 
 def change_text(case: CaseHistory, place: int) -> str:

@@ -8,6 +8,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+import msgspec
+
 from benchbox.schema import Case, Interval
 
 UNKNOWN = "–"
@@ -15,26 +17,47 @@ UNKNOWN = "–"
 _REMOVED = frozenset({"Cc", "Cf", "Cs"})
 _LINE_BREAKS = frozenset({"Zl", "Zp"})
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#&$])")
+# GitHub's runner obeys "::error ...::" where a line begins, which in a table may be anywhere, and "##[error]"
+# at any place of what a step prints; Azure's obeys "##vso[".
+_COMMAND = re.compile(
+    r"(?<=::)(?=(?:add-mask|add-matcher|add-path|debug|echo|endgroup|error|group|internal-set-repo-path|notice"
+    r"|remove-matcher|save-state|set-env|set-output|stop-commands|warning)(?![\w-]))"
+    r"|(?<=##)(?=(?:vso)?\[)",
+    re.IGNORECASE,
+)
 _LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 
 
 def clean(text: str, limit: int = 500) -> str:
-    """``text`` on one line: no control characters, no escape sequences' start, no direction overrides.
+    """``text`` on one line: no control characters, no escape sequences' start, no direction overrides, no
+    command to a CI runner.
 
     What is longer than ``limit`` ends in an ellipsis.
     """
     if len(text) <= limit and text.isascii() and text.isprintable():  # nearly all texts; the loop is slow
-        return " ".join(text.split())
+        return _without_commands(" ".join(text.split()))
     kept = []
     # Nothing beyond this can reach the result, and a hostile string may be as long as a report may be.
     for char in text[: 8 * limit]:
         category = unicodedata.category(char)
         if char.isspace() or category in _LINE_BREAKS:
             kept.append(" ")
-        elif category not in _REMOVED:
+        elif (
+            category not in _REMOVED and ord(char) & 0xFFFE != 0xFFFE
+        ):  # U+FFFE and its kin are no characters
             kept.append(char)
-    line = " ".join("".join(kept).split())
+    line = _without_commands(" ".join("".join(kept).split()))
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _without_commands(line: str) -> str:
+    return _COMMAND.sub(" ", line) if "::" in line or "##" in line else line
+
+
+def indented_json(document: object, indent: int = 1) -> str:
+    """``document`` as JSON to be printed: texts as they are, but spelled so that no CI runner obeys them."""
+    text = msgspec.json.format(msgspec.json.encode(document), indent=indent).decode()
+    return text.replace("##", "#\\u0023") + "\n"  # a hash stands in strings only, and in no escape
 
 
 def escape_markdown(text: str) -> str:

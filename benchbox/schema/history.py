@@ -2,8 +2,42 @@
 
 from __future__ import annotations
 
-from benchbox.schema._base import NonNegative, Positive, Record
+import msgspec
+
+from benchbox.schema._base import Count, NonNegative, Outcome, Positive, PositiveInt, Record
 from benchbox.schema.case import Case
+from benchbox.schema.environment import Environment
+
+
+class RankTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a :class:`~benchbox.schema.RankResult` what a course needs; all else is passed over, which makes a
+    year of reports quick to read. The same goes for the next three."""
+
+    step_time_ns: tuple[Count, ...]
+
+
+class AttemptTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """Of an :class:`~benchbox.schema.AttemptResult`."""
+
+    outcome: Outcome
+    ranks: tuple[RankTimes, ...]
+
+
+class CaseTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a :class:`~benchbox.schema.CaseResult`."""
+
+    case: Case
+    outcome: Outcome | None
+    attempts: tuple[AttemptTimes, ...]
+
+
+class ReportTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a :class:`~benchbox.schema.Report`."""
+
+    schema_version: PositiveInt
+    created_at: str
+    environment: Environment
+    cases: tuple[CaseTimes, ...]
 
 
 class HistoryPoint(Record, frozen=True, kw_only=True):

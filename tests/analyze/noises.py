@@ -68,6 +68,19 @@ def level_two_modes(scale: float) -> Level:
     return lambda rng, shape: scale * (2 * (rng.random(shape) < 0.3) + rng.normal(0, 0.4, shape))
 
 
+def level_wandering(scale: float) -> Level:
+    """Neighbouring attempts of a case depend on each other (AR(1), 0.8)."""
+
+    def of(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        found = np.empty(shape)
+        found[..., 0] = rng.normal(0, 1, shape[:-1])
+        for place in range(1, shape[-1]):
+            found[..., place] = 0.8 * found[..., place - 1] + 0.6 * rng.normal(0, 1, shape[:-1])
+        return scale * found
+
+    return of
+
+
 def level_unlike(scale: float) -> Level:
     """Cases differ in how noisy they are, by a factor of two either way."""
     return lambda rng, shape: scale * np.exp(rng.normal(0, 0.7, (*shape[:2], 1))) * rng.normal(0, 1, shape)

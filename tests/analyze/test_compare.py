@@ -20,6 +20,7 @@ from benchbox.analyze.evidence import (
 from benchbox.analyze.identity import check_across
 from benchbox.analyze.matching import compare_sides, side_of
 from benchbox.errors import BadInputError
+from benchbox.schema import NodeEnvironment
 from benchbox.schema.comparison import CaseComparison, Thresholds, Verdict
 from tests.factories import make_case, make_report
 
@@ -239,9 +240,40 @@ def test_across_an_axis() -> None:
         compare_sides(side_of("a", report), side_of("b", report), LIMITS, check_across(["precision"]))
 
 
-def test_across_takes_known_names_only() -> None:
-    with pytest.raises(BadInputError, match="--across: 'colour' is not one of device"):
-        check_across(["colour"])
+@pytest.mark.parametrize("name", ["colour", "", "environment.", "devices.colour", "host", "variables."])
+def test_across_takes_known_names_only(name: str) -> None:
+    with pytest.raises(BadInputError, match=f"--across: '{name}' is not one of device"):
+        check_across([name])
+
+
+@pytest.mark.parametrize("name", ["environment.driver", "case.seed", "devices.name", "variables.NCCL_ALGO"])
+def test_across_takes_the_name_that_a_message_gives(name: str) -> None:
+    assert check_across([name]) == {name.removeprefix("environment.").removeprefix("case.")}
+
+
+def test_the_other_machines_of_a_run_count_too() -> None:
+    report = make_report()
+    here = report.environment
+
+    def second(torch: str) -> NodeEnvironment:
+        return NodeEnvironment(
+            node=1,
+            host=here.host,
+            software=replace(here.software, torch=torch),
+            devices=here.devices,
+            worker_variables={},
+        )
+
+    alike, unlike = (
+        replace(report, environment=replace(here, nodes=(second(torch),)))
+        for torch in (here.software.torch, "2.14.0")
+    )
+    result = compare_sides(side_of("a", alike), side_of("b", unlike), LIMITS)
+    assert [(d.field, d.base, d.new) for d in result.differences] == [
+        ("software.torch", here.software.torch, f"{here.software.torch}, 2.14.0")
+    ]
+    number = compare_sides(side_of("a", report), side_of("b", alike), LIMITS)
+    assert [(d.field, d.base, d.new) for d in number.differences] == [("devices", "1", "2")]
 
 
 def test_a_failed_case_has_no_figures() -> None:

@@ -44,7 +44,16 @@ def verdicts(base: list[CaseEvidence], new: list[CaseEvidence]) -> list[Verdict]
 
 @pytest.mark.parametrize("name", SAME_TRUTH)
 def test_at_most_one_report_in_a_hundred_raises_a_false_alarm(name: str) -> None:
-    num_cases, repetitions, level = SAME_TRUTH[name]
+    assert false_alarms(*SAME_TRUTH[name]) <= 10
+
+
+def test_a_level_that_moves_between_reports_is_beyond_them() -> None:
+    """No promise, but the figure that docs/compare.md gives for it."""
+    assert 100 <= false_alarms(4, REPETITIONS, noises.level_wandering(0.01)) <= 180
+
+
+def false_alarms(num_cases: int, repetitions: int, level: Level) -> int:
+    """Of 1,000 comparisons."""
     rng = np.random.default_rng(1)
     alarms = 0
     for _ in range(4):  # in parts, for the memory
@@ -54,7 +63,7 @@ def test_at_most_one_report_in_a_hundred_raises_a_false_alarm(name: str) -> None
             any(verdict in ("slower", "faster") for verdict in verdicts(base, new))
             for base, new in zip(bases, news, strict=True)
         )
-    assert alarms <= 10
+    return alarms
 
 
 @pytest.mark.parametrize("num_cases", [1, 4])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import pairwise
 
+import pytest
 from msgspec.structs import replace
 
-from benchbox.analyze.history import history_of, level_changes
-from benchbox.analyze.matching import Side, side_of
+from benchbox.analyze.history import ReportRates, history_of, level_changes, rates_of
+from benchbox.errors import BadInputError
 from tests.factories import make_report
 from tests.report.test_comparison_formats import slowed
 
@@ -27,6 +29,35 @@ def test_the_place_of_a_change_is_found() -> None:
 def test_noise_alone_has_no_levels() -> None:
     found = [level_changes(course([(60, 100.0)], 0.02, seed)) for seed in range(200)]
     assert sum(bool(places) for places in found) <= 10
+
+
+def test_a_level_that_wanders_is_seldom_a_change() -> None:
+    """Reports that depend on the one before: 1 % in all, correlated by 0.5."""
+    changed = 0
+    for seed in range(200):
+        rng, level, values = random.Random(seed), 0.0, []
+        for _ in range(100):
+            level = 0.5 * level + rng.gauss(0, 0.0087)
+            values.append(level)
+        changed += bool(level_changes(values))
+    assert changed <= 20
+
+
+def test_a_slow_drift_is_told_in_steps_down() -> None:
+    rng = random.Random(1)
+    values = [-0.0005 * day + rng.gauss(0, 0.004) for day in range(200)]
+    edges = [0, *level_changes(values), 200]
+    levels = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    assert len(levels) >= 3
+    assert levels == sorted(levels, reverse=True)
+
+
+def test_short_courses() -> None:
+    """A level needs two reports, so four are the fewest that can show a change."""
+    for seed in range(50):
+        assert level_changes(course([(2, 100.0), (2, 80.0)], 0.003, seed)) == [2]
+        assert level_changes(course([(3, 100.0), (1, 80.0)], 0.003, seed)) == []
+        assert level_changes(course([(2, 100.0), (1, 80.0)], 0.003, seed)) == []
 
 
 def test_one_bad_run_is_no_change_wherever_it_stands() -> None:
@@ -53,14 +84,14 @@ def test_few_reports_have_no_levels() -> None:
     assert level_changes([]) == []
 
 
-def sides() -> list[Side]:
+def sides() -> list[ReportRates]:
     """Ten reports, from the seventh on 10 % slower, in the wrong order."""
     made = []
     for day in range(1, 11):
         report = replace(make_report(), created_at=f"2026-03-{day:02d}T12:00:00+00:00")
         rng = random.Random(day)
         made.append(
-            side_of(f"day{day}", slowed(report, (1.1 if day >= 7 else 1.0) * (1 + rng.gauss(0, 0.002))))
+            rates_of(f"day{day}", slowed(report, (1.1 if day >= 7 else 1.0) * (1 + rng.gauss(0, 0.002))))
         )
     random.Random(0).shuffle(made)
     return made
@@ -77,11 +108,15 @@ def test_the_report_at_which_the_level_changed_is_named() -> None:
         assert abs(change.ratio - 1 / 1.1) < 0.01
 
 
+def test_two_cases_of_one_report_are_never_one_course() -> None:
+    with pytest.raises(BadInputError, match="would be the same one"):
+        history_of(sides(), frozenset({"precision"}))
+
+
 def test_reports_of_another_environment_are_left_out_by_name() -> None:
     made = sides()
     odd = next(place for place, side in enumerate(made) if side.name == "day3")
-    environment = replace(made[odd].report.environment, driver="1")
-    made[odd] = made[odd]._replace(report=replace(made[odd].report, environment=environment))
+    made[odd] = made[odd]._replace(environment=replace(made[odd].environment, driver="1"))
     history = history_of(made)
     assert [(left.report, left.fields) for left in history.left_out] == [("day3", ("driver",))]
     assert len(history.cases[0].points) == 9

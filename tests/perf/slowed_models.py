@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import torch
 from torch import nn
 
 from benchbox.worker.models import small_cnn
+
+SLOWED_PCT = 0.0
 
 
 class Slowed(nn.Module):
@@ -17,7 +18,6 @@ class Slowed(nn.Module):
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
-        self.share = float(os.environ.get("SLOWED_PCT", "0")) / 100
         self.began_s = 0.0
         self.waited_s = 0.0
 
@@ -27,7 +27,7 @@ class Slowed(nn.Module):
         self.began_s = now
         self.waited_s = 0.0
         if step_s < 10:  # not before the first one
-            until = now + self.share * step_s
+            until = now + SLOWED_PCT / 100 * step_s
             while time.perf_counter() < until:
                 pass
             self.waited_s = time.perf_counter() - now

@@ -25,7 +25,7 @@ from benchbox.schema import Report
 from benchbox.schema.comparison import Comparison, Thresholds
 from tests.factories import hostile_report, make_report
 
-HOSTILE = "]]> <b>x</b>\n::error::y%0A\x1b[31m\u202e`|[l](http://x) =1+1"
+HOSTILE = "::error::]]> <b>x</b>\n::error::y%0A ##[error]z\x1b[31m\u202e\ufffe`|[l](http://x) =1+1"
 
 
 def slowed(report: Report, factor: float) -> Report:
@@ -110,6 +110,12 @@ def test_json_and_csv_hold_the_figures() -> None:
     assert all(math.isclose(float(row["ratio"]), 1 / 1.08, rel_tol=1e-3) for row in rates)
 
 
+def obeyed(text: str) -> list[str]:
+    """The lines that GitHub's runner takes for a command (actions/runner, ``ActionCommand.cs``)."""
+    command = re.compile(r"\s*::(error|warning|add-mask|stop-commands)( [^\n]*?)?::|.*##\[", re.IGNORECASE)
+    return [line for line in text.splitlines() if command.match(line)]
+
+
 def test_no_format_lets_a_text_become_anything_else() -> None:
     base, new = hostile_report(HOSTILE), slowed(hostile_report(HOSTILE), 1.2)
     new = replace(new, environment=replace(new.environment, driver=HOSTILE + "2"))
@@ -117,6 +123,14 @@ def test_no_format_lets_a_text_become_anything_else() -> None:
         for text in (shown(comparison), render_comparison_markdown(comparison)):
             assert "\x1b" not in text
             assert "\u202e" not in text
+        printed = [shown(comparison, width=width) for width in range(40, 140, 3)]
+        printed += [
+            render_comparison_markdown(comparison),
+            render_comparison_csv([comparison]),
+            render_comparison_json([comparison]),
+            render_comparison_junit([comparison], strict=True),
+        ]
+        assert [line for text in printed for line in obeyed(text)] == []
         assert "<b>" not in render_comparison_markdown(comparison).replace("\\<b\\>", "")
         for line in github_annotations(comparison):
             assert re.match(r"::(error|warning) title=[^:,\n]*::[^\n]*$", line)

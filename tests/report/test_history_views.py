@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from rich.console import Console
 from typer.testing import CliRunner
 
-from benchbox.analyze.history import history_of
-from benchbox.analyze.matching import side_of
+from benchbox.analyze.history import history_of, rates_of
 from benchbox.cli import app
 from benchbox.errors import BadInputError
 from benchbox.report.bencher import render_bencher
@@ -60,6 +59,20 @@ def test_a_plot_is_drawn_and_a_format_unknown_to_matplotlib_refused(folder: Path
     assert isinstance(nothing.exception, BadInputError)
 
 
+def test_reports_left_out_for_the_same_fields_are_one_line() -> None:
+    report = make_report()
+    other = replace(report, environment=replace(report.environment, driver="1"))
+    made = [
+        replace(other if day < 4 else report, created_at=f"2026-03-0{day}T00:00:00Z") for day in (1, 2, 3, 4)
+    ]
+    history = history_of([rates_of(f"day{day}", each) for day, each in enumerate(made, 1)])
+    console = Console(width=200, file=io.StringIO(), force_terminal=False)
+    console.print(history_view(history))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    left_out = [line for line in lines if line.startswith("left out")]
+    assert left_out == ["left out: 3 reports, day1 to day3: not as the newest one in driver"]
+
+
 def test_names_of_reports_become_neither_markup_nor_formulas(tmp_path: Path) -> None:
     text = r"\x1b[31m[bold]$\frac{1}{0}$" + "\x1b"
     made = [
@@ -67,7 +80,7 @@ def test_names_of_reports_become_neither_markup_nor_formulas(tmp_path: Path) -> 
         for day in range(1, 9)
     ]
     made = [replace(report, cases=(replace(report.cases[0], outcome="ok"),)) for report in made]
-    history = history_of([side_of(text + str(day), report) for day, report in enumerate(made)])
+    history = history_of([rates_of(text + str(day), report) for day, report in enumerate(made)])
     assert len(history.cases[0].points) == 8
     console = Console(width=200, file=io.StringIO(), force_terminal=False)
     console.print(history_view(history))

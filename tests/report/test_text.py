@@ -73,6 +73,10 @@ def test_plus_minus_is_half_the_width_on_the_log_scale() -> None:
         ("zero\u200bwidth\ufeff", "zerowidth"),
         ("line\u2028separator", "line separator"),
         ("\x9b31m csi", "31m csi"),
+        ("no\ufffe character\U0001ffff", "no character"),
+        ("::error::x", ":: error::x"),
+        ("x ##\u200b[add-path]y ##vso[task]", "x ## [add-path]y ## vso[task]"),
+        ("std::error_code at::native::conv ## [x]", "std::error_code at::native::conv ## [x]"),
     ],
 )
 def test_clean(text: str, expected: str) -> None:
