@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from benchbox.analyze.predict_groups import UsableRow
+from benchbox.analyze.predict_groups import MAX_CELL_RATIO, UsableRow, split_contradicting
 from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates
 from benchbox.analyze.predict_table import predict_table
 from benchbox.plan.device_names import match_device_name
@@ -19,6 +19,8 @@ from benchbox.schema import (
     ThroughputRow,
 )
 from benchbox.stats import median, percentile
+
+CONTRADICTING = f"rows of one device, batch and precision differ by more than a factor of {MAX_CELL_RATIO:g}"
 
 # The first word that is in the text decides.
 _PRECISION_WORDS: tuple[tuple[str, RatePrecision | None], ...] = (
@@ -68,6 +70,10 @@ def grade(
             examples.setdefault(found, row.gpu if "precision is" not in found else row.precision)
         else:
             usable.append(UsableRow(row, *found))
+    usable, contradicting = split_contradicting(usable)
+    for one in contradicting:
+        reasons[CONTRADICTING] += 1
+        examples.setdefault(CONTRADICTING, f"{one.row.model}, {one.row.precision} on {one.row.gpu}")
     pairs, refused = predict_table(usable)
     if not pairs:
         return None

@@ -12,12 +12,10 @@ from benchbox.analyze.predict_fit import (
     Evidence,
     Seen,
     believe,
-    host_share,
-    log_ratio,
     weigh_compute_share,
     weigh_witnesses,
 )
-from benchbox.analyze.predict_interval import USUAL_RESIDUAL, log_half_width
+from benchbox.analyze.predict_interval import USUAL_RESIDUAL, log_half_width, step_between
 from benchbox.analyze.predict_model import HOST_MS, REFERENCE_BANDWIDTH, Workload, model_family
 from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates
 from benchbox.schema import Basis, HardwareProfile
@@ -156,21 +154,11 @@ def _evidence(pairs: Sequence[tuple[Rate, DeviceRates]], fixed: float) -> Eviden
 
 
 def _from_one(belief: Belief, rate: Rate, source: DeviceRates, target: DeviceRates) -> Rate:
-    middle, spread = log_ratio(belief, (source, 1), (target, 1))
-    half = log_half_width(
-        belief,
-        spread=spread,
-        waiting=max(host_share(belief, source), host_share(belief, target)),
-        source=source,
-        target=target,
-        usual_residual=USUAL_RESIDUAL,
-        software_factor=1.0,
-        batch_factor=1.0,
-        num_devices=(1, 1),
-    )
+    step = step_between(belief, (source, 1), (target, 1))
+    half = log_half_width(belief, step, usual_residual=USUAL_RESIDUAL, software_factor=1.0, batch_factor=1.0)
     # Input and its copy take as long as before; only the rest is shortened.
     waiting = rate.source.input_share
-    faster = -math.log((1 - waiting) * math.exp(-middle) + waiting)
+    faster = -math.log((1 - waiting) * math.exp(-step.middle) + waiting)
     return Rate(rate.log_rate + faster, math.hypot(half, rate.log_half), "predicted", rate.source)
 
 

@@ -30,6 +30,9 @@ class Key(NamedTuple):
     workload: tuple[str, ...]
 
 
+# Repeated runs, on hosts of different makers too, stay within this of each other.
+MAX_CELL_RATIO = 2.0
+
 # By device, then by number of devices and batch: the logarithm of one device's rate.
 Curves = dict[str, dict[tuple[int, float | None], float]]
 
@@ -73,6 +76,26 @@ def grouped(rows: Sequence[UsableRow]) -> dict[Key, list[Group]]:
             )
         )
     return groups
+
+
+def split_contradicting(rows: Sequence[UsableRow]) -> tuple[list[UsableRow], list[UsableRow]]:
+    """Rows that agree with the others of their cell, and rows of cells that contradict themselves.
+
+    A cell is one device, number of devices, batch and everything else that is equal in rows that are
+    compared. Where its rates differ by more than ``MAX_CELL_RATIO``, they measured different things, and the
+    table does not say what.
+    """
+    cells: dict[tuple[object, ...], list[UsableRow]] = defaultdict(list)
+    for usable in rows:
+        row = usable.row
+        place = (usable.rates.name, row.num_devices, row.batch_per_device, row.precision)
+        cells[row.model, row.software, row.workload, place].append(usable)
+    agreeing: list[UsableRow] = []
+    contradicting: list[UsableRow] = []
+    for cell in cells.values():
+        rates = [usable.row.samples_per_second for usable in cell]
+        (agreeing if max(rates) <= MAX_CELL_RATIO * min(rates) else contradicting).extend(cell)
+    return agreeing, contradicting
 
 
 def middle_of(

@@ -67,6 +67,16 @@ class DeviceRates(NamedTuple):
     peak_tflops: float
     """The data sheet's, for the naive rule."""
 
+    def link_among(self, num_devices: int) -> float:
+        """The link in GB/s where ``num_devices`` of one host use it at once.
+
+        Cards without peer access all copy through the same host memory, so what two of them reach is shared
+        by however many there are.
+        """
+        if self.peer_access or num_devices <= 2:
+            return self.link_gb_per_s
+        return self.link_gb_per_s * 2 / num_devices
+
 
 def device_rates(
     profile: HardwareProfile, precision: RatePrecision, *, as_probed: bool = False

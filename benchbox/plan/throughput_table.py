@@ -108,6 +108,7 @@ def _row(cells: Mapping[str | None, str | list[str] | None]) -> ThroughputRow | 
     bad = next((word for word in BAD_FLAGS if word in flag), None)
     wrong = {
         f"`quality_flag` says {bad}": bad is not None,
+        "`unit` does not say what is counted": text.get("unit", "").casefold().startswith("see "),
         "`model` or `gpu` is empty": not text["model"] or not text["gpu"],
         "`n_gpus` is no whole number of at least 1": count is None or count != int(count) or count > 1e6,
         "`throughput_samples_per_s` is no positive number": rate is None,
