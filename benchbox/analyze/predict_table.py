@@ -15,8 +15,10 @@ from benchbox.analyze.predict_fit import (
     weigh_witnesses,
 )
 from benchbox.analyze.predict_groups import (
+    BatchCurve,
     Group,
     UsableRow,
+    batch_curve,
     grouped,
     like_count,
     middle_of,
@@ -31,6 +33,7 @@ from benchbox.analyze.predict_interval import (
     step_kind,
 )
 from benchbox.analyze.predict_model import DEFAULT_STEP_MS, REFERENCE_BANDWIDTH, Workload, model_family
+from benchbox.analyze.predict_rates import DeviceRates
 from benchbox.schema import GradedPair, LeftOut
 from benchbox.stats import median
 
@@ -50,6 +53,13 @@ class _Task(NamedTuple):
     target: str
     num_devices: int
     belief: Belief
+
+
+class _Source(NamedTuple):
+    """One source of a task: the step from it to the target, and its rates by batch."""
+
+    step: Step
+    curve: BatchCurve
 
 
 def predict_table(rows: Sequence[UsableRow]) -> tuple[list[GradedPair], list[LeftOut]]:
@@ -149,7 +159,7 @@ def _pairs(task: _Task, usual_residual: float) -> Iterator[GradedPair | tuple[st
             continue
         source, like = group.rates[name], like_count(group.curves[name], task.num_devices)
         example = f"{group.first.model}, {group.wording}: {name} to {task.target}"
-        step: Step | None = None
+        reached: _Source | None = None
         for batch, measured in rows.items():
             if source.vendor != target.vendor:
                 run = "one row of the same workload on another device of the target's vendor"
@@ -161,8 +171,8 @@ def _pairs(task: _Task, usual_residual: float) -> Iterator[GradedPair | tuple[st
                 run = "the odd row measured again"
                 yield "the other devices' rows contradict each other", run, example
             else:
-                step = step or step_between(belief, (source, like), (target, task.num_devices))
-                pair = _pair(task, step, batch, measured, usual_residual)
+                reached = reached or _source(task, source, like)
+                pair = _pair(task, reached, batch, measured, usual_residual)
                 if pair is None:
                     run = "a row of the source at a batch nearer to the target's"
                     reason = f"the batches differ by more than a factor of {MAX_BATCH_FACTOR:g}"
@@ -175,15 +185,21 @@ def _pairs(task: _Task, usual_residual: float) -> Iterator[GradedPair | tuple[st
                     yield pair
 
 
+def _source(task: _Task, source: DeviceRates, like: int) -> _Source:
+    target = task.group.rates[task.target]
+    curve = {b: rate for (n, b), rate in task.group.curves[source.name].items() if n == like}
+    return _Source(step_between(task.belief, (source, like), (target, task.num_devices)), batch_curve(curve))
+
+
 def _pair(
-    task: _Task, step: Step, batch: float | None, measured: float, usual_residual: float
+    task: _Task, from_: _Source, batch: float | None, measured: float, usual_residual: float
 ) -> GradedPair | None:
+    step, curve = from_
     group, first, source, target = task.group, task.group.first, step.source, step.target
-    curve = {b: rate for (n, b), rate in group.curves[source.name].items() if n == step.num_devices[0]}
     start, batch_factor = rate_at_batch(curve, batch)
     if abs(math.log(batch_factor)) > math.log(MAX_BATCH_FACTOR):
         return None
-    half_stated = (batch is None) != any(known is None for known in curve)
+    half_stated = (batch is None) != curve.half_stated
     center = start + step.middle + BATCH_POWER * math.log(batch_factor)
     half = log_half_width(
         task.belief,

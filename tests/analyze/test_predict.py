@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from benchbox.analyze.grade import grade, read_precision
 from benchbox.analyze.predict_fit import Seen, believe, log_ratio, weigh_witnesses
-from benchbox.analyze.predict_groups import rate_at_batch, software_factor
+from benchbox.analyze.predict_groups import batch_curve, rate_at_batch, software_factor
 from benchbox.analyze.predict_interval import step_kind
 from benchbox.analyze.predict_model import Workload, grid, log_rates, model_family
 from benchbox.analyze.predict_rates import DeviceRates, device_rates, link_gb_per_s
@@ -24,9 +24,7 @@ PROFILES = load_profiles([])
 
 def graded(rows: list[dict], folder: Path) -> GradeResult:
     table = read_throughput_table(write_table(folder / "table.csv", rows))
-    result = grade("table.csv", table.rows, table.left_out, PROFILES)
-    assert result is not None
-    return result
+    return grade("table.csv", table.rows, table.left_out, PROFILES)
 
 
 def rates(name: str) -> DeviceRates:
@@ -215,13 +213,15 @@ def test_a_rate_in_an_unnamed_unit_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_batch_between_two_measured_ones_is_interpolated() -> None:
-    curve: dict[float | None, float] = {8.0: math.log(100), 32.0: math.log(200)}
+    curve = batch_curve({8.0: math.log(100), 32.0: math.log(200)})
     rate, beyond = rate_at_batch(curve, 16.0)
     assert math.exp(rate) == pytest.approx(math.sqrt(100 * 200))
     assert beyond == 1
     rate, beyond = rate_at_batch(curve, 64.0)
     assert (math.exp(rate), beyond) == pytest.approx((200, 2))
     assert rate_at_batch(curve, 8.0) == pytest.approx((math.log(100), 1.0))
+    assert rate_at_batch(curve, 2.0) == pytest.approx((math.log(100), 0.25))
+    assert rate_at_batch(batch_curve({None: 3.0}), 8.0) == (3.0, 1.0)
 
 
 @pytest.mark.parametrize(
