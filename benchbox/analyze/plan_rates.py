@@ -17,7 +17,7 @@ from benchbox.analyze.predict_fit import (
 )
 from benchbox.analyze.predict_interval import USUAL_RESIDUAL, log_half_width, step_between
 from benchbox.analyze.predict_model import HOST_MS, REFERENCE_BANDWIDTH, Workload, model_family
-from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates
+from benchbox.analyze.predict_rates import DeviceRates, Probes, RatePrecision, device_rates
 from benchbox.schema import Basis, HardwareProfile
 from benchbox.stats import median
 
@@ -94,11 +94,11 @@ def foretell(
     """
     precision: RatePrecision = sources[0][0].source.case.precision
     profiles = [target, *(rate.source.profile for rate, _ in sources)]
-    as_probed = all(profile is not None and profile.reached is not None for profile in profiles)
-    goal = device_rates(target, precision, as_probed=as_probed)
+    all_probed = all(profile is not None and profile.reached is not None for profile in profiles)
+    goal = device_rates(target, precision, probes="used" if all_probed else "ignored")
     if isinstance(goal, str):
         return Refusal(goal, "a report of this device")
-    known = _known_rates(sources, precision, as_probed=as_probed)
+    known = _known_rates(sources, precision, "used" if all_probed else "a cap")
     if not known:
         return Refusal(
             "the source device has no GPU profile to scale from", "`benchbox run` of the suite on one GPU"
@@ -116,12 +116,12 @@ def foretell(
 
 
 def _known_rates(
-    sources: Sequence[tuple[Rate, float]], precision: RatePrecision, *, as_probed: bool = False
+    sources: Sequence[tuple[Rate, float]], precision: RatePrecision, probes: Probes = "a cap"
 ) -> list[tuple[Rate, DeviceRates, float]]:
     known = []
     for rate, fixed in sources:
         profile = rate.source.profile
-        device = device_rates(profile, precision, as_probed=as_probed) if profile is not None else ""
+        device = device_rates(profile, precision, probes=probes) if profile is not None else ""
         if isinstance(device, DeviceRates):
             known.append((rate, device, fixed))
     return known

@@ -353,6 +353,22 @@ def test_probed_rates_count_only_where_they_are_asked_for() -> None:
     )
     probed = replace(profile("A100-SXM4-40GB"), reached=reached)
     assert device_rates(probed, "fp16") == rates("A100-SXM4-40GB")
-    own = device_rates(probed, "fp16", as_probed=True)
+    own = device_rates(probed, "fp16", probes="used")
     assert isinstance(own, DeviceRates)
     assert (own.compute_tflops, own.bandwidth_gb_per_s) == (200.0, pytest.approx(1500))
+
+
+def test_a_probe_that_falls_short_of_the_expectation_caps_it() -> None:
+    expected = rates("A100-SXM4-40GB")
+
+    def capped(matmul: float, copy: float) -> DeviceRates:
+        reached = ReachedRates(
+            matmul_tflops=PrecisionRates(fp16=matmul), conv_tflops=PrecisionRates(), copy_gb_per_s=copy
+        )
+        found = device_rates(replace(profile("A100-SXM4-40GB"), reached=reached), "fp16", probes="a cap")
+        assert isinstance(found, DeviceRates)
+        return found
+
+    assert capped(1000, 5000) == expected
+    slow = capped(150, 900)
+    assert (slow.compute_tflops, slow.bandwidth_gb_per_s) == (150, pytest.approx(1000))
