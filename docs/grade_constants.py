@@ -27,14 +27,18 @@ def _prior(compute: float, on_chip: float) -> dict[str, tuple[float, float]]:
     return {name: (a + compute, b + on_chip) for name, (a, b) in means.items()}
 
 
+def _all_reduce(factor: float) -> dict[str, float]:
+    return {family: factor * gigabytes for family, gigabytes in predict_model.ALL_REDUCE_GB.items()}
+
+
 SETTINGS: dict[str, list[tuple[Any, str, Any]]] = {
     "as shipped": [],
     "less compute-bound": [(predict_model, "_PRIOR_MEANS", _prior(-0.5, 0))],
     "more compute-bound": [(predict_model, "_PRIOR_MEANS", _prior(0.5, 0))],
     "less on chip": [(predict_model, "_PRIOR_MEANS", _prior(0, -0.5))],
     "more on chip": [(predict_model, "_PRIOR_MEANS", _prior(0, 0.5))],
-    "half the all-reduce": [(predict_model, "ALL_REDUCE_GB", predict_model.ALL_REDUCE_GB / 2)],
-    "twice the all-reduce": [(predict_model, "ALL_REDUCE_GB", predict_model.ALL_REDUCE_GB * 2)],
+    "half the all-reduce": [(predict_model, "ALL_REDUCE_GB", _all_reduce(0.5))],
+    "twice the all-reduce": [(predict_model, "ALL_REDUCE_GB", _all_reduce(2.0))],
     "witnesses within 5 %": [(predict_fit, "_WITNESS_SD", 0.05)],
     "witnesses within 10 %": [(predict_fit, "_WITNESS_SD", 0.10)],
     "batch power 0.05": [(predict_fit, "BATCH_POWER", 0.05), (predict_table, "BATCH_POWER", 0.05)],
@@ -49,7 +53,6 @@ def main() -> None:
     for name, changes in SETTINGS.items():
         with _changed(changes):
             result = grade("table", table.rows, (), profiles)
-        assert result is not None
         errors[name] = {_key(pair): abs(pair.predicted / pair.measured - 1) for pair in result.pairs}
         _show(name, list(errors[name].values()))
     common = set.intersection(*(set(one) for one in errors.values()))

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import re
-import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-from typer.testing import CliRunner
-
-from benchbox.cli import app
-from benchbox.errors import BadInputError
-
 ROOT = Path(__file__).parent.parent
-EXAMPLES = re.findall(
-    r"```sh\nbenchbox (plan .*?)```\n\n```text\n(.*?)```",
-    (ROOT / "docs/plan.md").read_text("utf-8"),
-    re.DOTALL,
-)
 
 
-def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 3
+def check(root: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "docs/plan_example.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=root,
+    )
+    return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=["kept", "late", "refused"])
-def test_the_worked_example_is_what_is_printed(
-    command: str, shown: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("XDG_CONFIG_HOME", "/nowhere")
-    arguments = shlex.split(command.replace("\\\n", " "))
-    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
-    printed = f"benchbox: {done.exception}" if isinstance(done.exception, BadInputError) else done.stdout
-    lines = [line.rstrip() for line in printed.splitlines()]
-    wanted = shown.splitlines()
-    assert lines[: len(wanted)] == wanted
+def test_the_worked_example_is_what_is_printed() -> None:
+    assert check(ROOT) == (0, "")
+
+
+def test_a_stale_number_is_told(tmp_path: Path) -> None:
+    for folder in ("docs/examples", "reports"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "docs/plan_example.py", tmp_path / "docs")
+    page = (ROOT / "docs/plan.md").read_text("utf-8")
+    changed = page.replace(" configurations\nfastest", "0 configurations\nfastest", 1)
+    assert changed != page
+    (tmp_path / "docs/plan.md").write_text(changed, "utf-8")
+    code, text = check(tmp_path)
+    assert code == 1
+    assert "python docs/plan_example.py writes it anew" in text

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from benchbox.analyze.predict_groups import UsableRow
+from benchbox.analyze.predict_groups import MAX_CELL_RATIO, UsableRow, split_contradicting
 from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates
 from benchbox.analyze.predict_table import predict_table
+from benchbox.errors import BadInputError
 from benchbox.plan.device_names import match_device_name
+from benchbox.plan.hardware import alike_names
 from benchbox.schema import (
     GradedPair,
     GradeFigures,
@@ -19,6 +21,8 @@ from benchbox.schema import (
     ThroughputRow,
 )
 from benchbox.stats import median, percentile
+
+CONTRADICTING = f"rows of one device, batch and precision differ by more than a factor of {MAX_CELL_RATIO:g}"
 
 # The first word that is in the text decides.
 _PRECISION_WORDS: tuple[tuple[str, RatePrecision | None], ...] = (
@@ -55,28 +59,26 @@ def grade(
     rows: Sequence[ThroughputRow],
     left_out: Sequence[LeftOut],
     profiles: Sequence[HardwareProfile],
-) -> GradeResult | None:
-    """Foretell every row of ``rows`` from every other device; ``None`` where no pair can be made."""
-    usable: list[UsableRow] = []
-    reasons: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    resolve = _resolver(profiles)
-    for row in rows:
-        found = resolve(row.gpu, row.precision)
-        if isinstance(found, str):
-            reasons[found] += 1
-            examples.setdefault(found, row.gpu if "precision is" not in found else row.precision)
-        else:
-            usable.append(UsableRow(row, *found))
+) -> GradeResult:
+    """Foretell every row of ``rows`` from every other device.
+
+    Raises:
+        BadInputError: no pair can be made; the text says why most of them cannot.
+    """
+    usable, unusable = _usable(rows, profiles)
+    usable, contradicting = split_contradicting(usable)
+    if contradicting:
+        first = contradicting[0].row
+        example = f"{first.model}, {first.precision} on {first.gpu}"
+        unusable.append(LeftOut(reason=CONTRADICTING, num=len(contradicting), example=example))
     pairs, refused = predict_table(usable)
     if not pairs:
-        return None
-    unknown = [LeftOut(reason=what, num=num, example=examples[what]) for what, num in reasons.most_common()]
+        raise BadInputError(f"{table}: nothing to grade: {_why_nothing(usable, unusable, refused)}")
     return GradeResult(
         table=table,
         num_rows=len(rows) + sum(entry.num for entry in left_out),
         num_rows_graded=len(usable),
-        rows_left_out=(*left_out, *unknown),
+        rows_left_out=(*left_out, *unusable),
         pairs_refused=tuple(refused),
         groups=tuple(_groups(pairs)),
         naive_peak_flops=_figures([(p.by_peak_flops / p.measured - 1, False) for p in pairs]),
@@ -84,6 +86,43 @@ def grade(
         overall=figures_of(pairs),
         pairs=tuple(pairs),
     )
+
+
+def _usable(
+    rows: Sequence[ThroughputRow], profiles: Sequence[HardwareProfile]
+) -> tuple[list[UsableRow], list[LeftOut]]:
+    usable: list[UsableRow] = []
+    names: dict[str, Counter[str]] = defaultdict(Counter)
+    resolve = _resolver(profiles)
+    for row in rows:
+        found = resolve(row.gpu, row.precision)
+        if isinstance(found, str):
+            names[found][row.precision if "precision is" in found else row.gpu] += 1
+        else:
+            usable.append(UsableRow(row, *found))
+    unusable = [
+        LeftOut(reason=reason, num=counts.total(), example=_example(counts, reason, profiles))
+        for reason, counts in sorted(names.items(), key=lambda item: -item[1].total())
+    ]
+    return usable, unusable
+
+
+def _example(counts: Counter[str], reason: str, profiles: Sequence[HardwareProfile]) -> str:
+    """The most frequent name, what it may mean, and how many others there are."""
+    name = counts.most_common(1)[0][0]
+    alike = alike_names(name, profiles) if "profile" in reason else []
+    nearest = f", nearest: {' or '.join(alike)}" if alike else ""
+    others = f"; {len(counts) - 1} other names" if len(counts) > 2 else ""
+    return f"{name[:40]}{nearest}{others}"
+
+
+def _why_nothing(usable: Sequence[UsableRow], unusable: Sequence[LeftOut], refused: Sequence[LeftOut]) -> str:
+    if refused:
+        most = refused[0]
+        return f"{most.num} pairs refused: {most.reason} ({most.example}); would settle it: {most.settled_by}"
+    if not usable and unusable:
+        return f"{unusable[0].num} rows left out: {unusable[0].reason} ({unusable[0].example})"
+    return "no two devices with a hardware profile share a model, precision and software"
 
 
 def figures_of(pairs: Iterable[GradedPair]) -> GradeFigures:

@@ -11,7 +11,13 @@ from benchbox.analyze.plan_configurations import Choice, answer, configuration, 
 from benchbox.analyze.plan_costs import HourlyCost, hourly_cost
 from benchbox.analyze.plan_rates import Refusal
 from benchbox.analyze.plan_rows import Row, Target, rows
-from benchbox.analyze.plan_sources import Measured, device_name, measured_cases
+from benchbox.analyze.plan_sources import (
+    Measured,
+    all_reduce_gb_per_s,
+    device_name,
+    measured_cases,
+    report_profile,
+)
 from benchbox.errors import BadInputError
 from benchbox.plan.hardware import find_profile
 from benchbox.schema import Configuration, HardwareProfile, LeftOut, PlanJob, PlanResult, Prices, Report
@@ -40,7 +46,9 @@ def plan(
     found, refused = _all_rows(cases, _targets(reports, cases, job, profiles))
     _refuse_too_many(len(found), job)
     costs = [hourly_cost(row.target.name, row.target.profile, row.rate, prices, profiles) for row in found]
-    pool = _pool(cross(found, costs, job, samples)) if found else None
+    crossed = cross(found, costs, job, samples) if found else None
+    pool = _pool(crossed) if crossed else None
+    refused += _too_large(crossed, found) if crossed else []
     if pool is None or not len(pool.time_s):
         raise BadInputError(_nothing_left(refused, job))
     fastest = plan_rank.smallest(pool.time_s)
@@ -92,6 +100,7 @@ def _choice(
         time_s=float(pool.time_s[entry]),
         log_half=float(pool.log_half[entry]),
         cost=float(pool.cost[entry]),
+        fits_memory=True if pool.fits[entry] == 1 else None,
     )
 
 
@@ -122,16 +131,20 @@ def _targets(
     reports: Sequence[Report], cases: Sequence[Measured], job: PlanJob, profiles: tuple[HardwareProfile, ...]
 ) -> list[Target]:
     """The job's devices; by default those of the reports and every profile."""
-    measured = {device_name(report): report.hardware_profile for report in reports}
-    own = {name: profile for name, profile in measured.items() if any(c.device == name for c in cases)}
+    used = {case.device for case in cases}
+    own = {
+        name: Target(name, report_profile(report), all_reduce_gb_per_s(report))
+        for report in reports
+        if (name := device_name(report)) in used
+    }
     if not job.targets:
-        named = {profile.name: profile for profile in profiles} | own
-        return [Target(name, profile) for name, profile in named.items()]
+        named = {profile.name: Target(profile.name, profile) for profile in profiles} | own
+        return list(named.values())
     targets = []
     for name in job.targets:
         mine = next((one for one in own if one.casefold() == name.strip().casefold()), None)
         if mine is not None:
-            targets.append(Target(mine, own[mine]))
+            targets.append(own[mine])
         else:
             profile = find_profile(name.strip(), profiles)
             targets.append(Target(profile.name, profile))
@@ -153,19 +166,22 @@ def _all_rows(cases: Sequence[Measured], targets: Sequence[Target]) -> tuple[lis
         LeftOut(reason=r.reason, num=num, example=examples[r], settled_by=r.settled_by)
         for r, num in refusals.most_common()
     ]
-    too_large = [row for row in found if row.fits_memory is False]
-    if too_large:
-        first = too_large[0]
-        example = f"{first.configured.model} b{first.batch} {first.configured.precision}"
-        left_out.append(
-            LeftOut(
-                reason="does not fit in memory",
-                num=len(too_large),
-                example=f"{example} on {first.target.name}",
-                settled_by="a smaller batch, or gradient checkpointing, measured on the source",
-            )
+    return found, left_out
+
+
+def _too_large(crossed: Crossed, found: Sequence[Row]) -> list[LeftOut]:
+    if crossed.first_too_large is None:
+        return []
+    first = found[crossed.first_too_large]
+    example = f"{first.configured.model} b{first.batch} {first.configured.precision} on {first.target.name}"
+    return [
+        LeftOut(
+            reason="does not fit in memory",
+            num=crossed.num_too_large,
+            example=example,
+            settled_by="a smaller batch, checkpointing, or a strategy that shards, measured on the source",
         )
-    return [row for row in found if row.fits_memory is not False], left_out
+    ]
 
 
 def _pool(crossed: Crossed) -> plan_rank.Pool:
@@ -177,6 +193,7 @@ def _pool(crossed: Crossed) -> plan_rank.Pool:
         time_s=crossed.time_s.ravel()[usable],
         log_half=crossed.log_half.ravel()[usable],
         cost=crossed.cost.ravel()[usable],
+        fits=crossed.fits.ravel()[usable],
         place=usable,
     )
 

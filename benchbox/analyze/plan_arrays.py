@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchbox.analyze.plan_costs import HourlyCost
+from benchbox.analyze.plan_memory import fits
 from benchbox.analyze.plan_rows import Row
 from benchbox.schema import PlanJob
 
@@ -39,6 +40,11 @@ class Crossed(NamedTuple):
     log_half: Floats
     """Half of the 80 % interval of the rate and of the time."""
     cost: Floats
+    fits: Floats
+    """1 where it fits in memory, ``NaN`` where that is not known; what does not has no time."""
+    num_too_large: int
+    first_too_large: int | None
+    """Its row."""
 
 
 def cross(rows: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob, samples: int) -> Crossed:
@@ -51,9 +57,12 @@ def cross(rows: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob, sample
     step_samples, divides = _step_samples(rows, job, batch, n)
     usable = divides & _own_counts(rows, job)
     alone_s = step_samples / (n * rate)
+    held = fits([row.need for row in rows], [row.target.profile for row in rows], job.counts)
     collectives_s, reachable = _collectives_s(rows, job, n)
     step_s = np.sqrt(alone_s**2 + collectives_s**2)
-    per_second = np.where(usable & reachable, step_samples / step_s, np.nan)
+    possible = usable & reachable
+    too_large = possible & (held == 0)
+    per_second = np.where(possible & ~too_large, step_samples / step_s, np.nan)
     if job.global_batch_size is not None:
         # Leaving out a count that cannot be used must not hide a smaller one.
         best = np.maximum.accumulate(np.nan_to_num(per_second, nan=-math.inf), axis=1)
@@ -64,7 +73,15 @@ def cross(rows: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob, sample
     slowed = _COLLECTIVES_UNCERTAINTY * np.log(step_s / alone_s)
     log_half = np.sqrt(_column([row.rate.log_half for row in rows]) ** 2 + several**2 + slowed**2)
     per_hour = _column([math.nan if cost.per_hour is None else cost.per_hour for cost in costs])
-    return Crossed(job.counts, time_s, log_half, time_s / 3600 * n * per_hour)
+    return Crossed(
+        counts=job.counts,
+        time_s=time_s,
+        log_half=log_half,
+        cost=time_s / 3600 * n * per_hour,
+        fits=np.broadcast_to(held, time_s.shape),
+        num_too_large=int(too_large.sum()),
+        first_too_large=int(too_large.any(axis=1).argmax()) if too_large.any() else None,
+    )
 
 
 def _step_samples(rows: Sequence[Row], job: PlanJob, batch: Floats, n: Floats) -> tuple[Floats, Any]:
@@ -100,6 +117,8 @@ def _collectives_s(rows: Sequence[Row], job: PlanJob, n: Floats) -> tuple[Floats
 
     within = _column([_or_nan(row.collective_s) for row in rows])
     gigabytes = _column([_or_nan(row.collective_gb) for row in rows])
+    shared = np.array([[row.shared_link] for row in rows])
+    within = within * np.where(shared, np.maximum(np.minimum(n, job.devices_per_host), 2) / 2, 1.0)
     one_host = (n <= np.array([[_devices_per_host(row, job)] for row in rows])) | np.array(
         [[row.only_count is not None] for row in rows]
     )

@@ -24,6 +24,7 @@ class Choice(NamedTuple):
     log_half: float
     cost: float
     """``NaN`` without a price."""
+    fits_memory: bool | None
 
 
 def configuration(
@@ -68,7 +69,7 @@ def configuration(
         cost=cost,
         energy_j=energy,
         carbon_g=None if energy is None or grid is None else _times(energy, grid / _JOULES_PER_KWH),
-        fits_memory=row.fits_memory,
+        fits_memory=choice.fits_memory,
         meets_deadline=None if deadline_s is None else verdict(time_s, deadline_s),
         within_budget=None if job.budget is None or cost is None else verdict(cost, job.budget),
         on_front=on_front,

@@ -20,6 +20,8 @@ class Pool(NamedTuple):
     log_half: Floats
     cost: Floats
     """``NaN`` without a price."""
+    fits: Floats
+    """1 where it fits in memory, ``NaN`` where that is not known."""
     place: Any
     """Of the entry in whatever it came from."""
 

@@ -12,14 +12,12 @@ from benchbox.analyze.predict_fit import (
     Evidence,
     Seen,
     believe,
-    host_share,
-    log_ratio,
     weigh_compute_share,
     weigh_witnesses,
 )
-from benchbox.analyze.predict_interval import USUAL_RESIDUAL, log_half_width
+from benchbox.analyze.predict_interval import USUAL_RESIDUAL, log_half_width, step_between
 from benchbox.analyze.predict_model import HOST_MS, REFERENCE_BANDWIDTH, Workload, model_family
-from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates
+from benchbox.analyze.predict_rates import DeviceRates, Probes, RatePrecision, device_rates
 from benchbox.schema import Basis, HardwareProfile
 from benchbox.stats import median
 
@@ -96,11 +94,11 @@ def foretell(
     """
     precision: RatePrecision = sources[0][0].source.case.precision
     profiles = [target, *(rate.source.profile for rate, _ in sources)]
-    as_probed = all(profile is not None and profile.reached is not None for profile in profiles)
-    goal = device_rates(target, precision, as_probed=as_probed)
+    all_probed = all(profile is not None and profile.reached is not None for profile in profiles)
+    goal = device_rates(target, precision, probes="used" if all_probed else "ignored")
     if isinstance(goal, str):
         return Refusal(goal, "a report of this device")
-    known = _known_rates(sources, precision, as_probed=as_probed)
+    known = _known_rates(sources, precision, "used" if all_probed else "a cap")
     if not known:
         return Refusal(
             "the source device has no GPU profile to scale from", "`benchbox run` of the suite on one GPU"
@@ -118,12 +116,12 @@ def foretell(
 
 
 def _known_rates(
-    sources: Sequence[tuple[Rate, float]], precision: RatePrecision, *, as_probed: bool = False
+    sources: Sequence[tuple[Rate, float]], precision: RatePrecision, probes: Probes = "a cap"
 ) -> list[tuple[Rate, DeviceRates, float]]:
     known = []
     for rate, fixed in sources:
         profile = rate.source.profile
-        device = device_rates(profile, precision, as_probed=as_probed) if profile is not None else ""
+        device = device_rates(profile, precision, probes=probes) if profile is not None else ""
         if isinstance(device, DeviceRates):
             known.append((rate, device, fixed))
     return known
@@ -156,21 +154,11 @@ def _evidence(pairs: Sequence[tuple[Rate, DeviceRates]], fixed: float) -> Eviden
 
 
 def _from_one(belief: Belief, rate: Rate, source: DeviceRates, target: DeviceRates) -> Rate:
-    middle, spread = log_ratio(belief, (source, 1), (target, 1))
-    half = log_half_width(
-        belief,
-        spread=spread,
-        waiting=max(host_share(belief, source), host_share(belief, target)),
-        source=source,
-        target=target,
-        usual_residual=USUAL_RESIDUAL,
-        software_factor=1.0,
-        batch_factor=1.0,
-        num_devices=(1, 1),
-    )
+    step = step_between(belief, (source, 1), (target, 1))
+    half = log_half_width(belief, step, usual_residual=USUAL_RESIDUAL, software_factor=1.0, batch_factor=1.0)
     # Input and its copy take as long as before; only the rest is shortened.
     waiting = rate.source.input_share
-    faster = -math.log((1 - waiting) * math.exp(-middle) + waiting)
+    faster = -math.log((1 - waiting) * math.exp(-step.middle) + waiting)
     return Rate(rate.log_rate + faster, math.hypot(half, rate.log_half), "predicted", rate.source)
 
 

@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from benchbox.analyze.plan_memory import Need, need
 from benchbox.analyze.plan_rates import Rate, Refusal, fixed_ms, foretell, interpolate
-from benchbox.analyze.plan_sources import USABLE_MEMORY_SHARE, Configured, Measured
-from benchbox.analyze.predict_rates import link_gb_per_s
+from benchbox.analyze.plan_sources import Configured, Measured
+from benchbox.analyze.predict_rates import has_peer_access, link_gb_per_s
 from benchbox.schema import HardwareProfile, Strategy
 
 # Times (n - 1) / n times the bytes of the parameters in fp32: what each rank sends in an optimizer step.
@@ -25,8 +26,6 @@ _TRAFFIC: dict[Strategy, float] = {
 _BYTES_PER_PARAMETER = 4
 # What a report of one device is taken to do on several.
 _UNMEASURED: list[Strategy] = ["ddp"]
-# A peak that is foretold or measured elsewhere may be off by a tenth.
-_MEMORY_MARGIN = 1.1
 
 
 class Target(NamedTuple):
@@ -35,6 +34,8 @@ class Target(NamedTuple):
     name: str
     profile: HardwareProfile | None
     """``None``: a device of a report that no profile describes; only what was measured is known of it."""
+    all_reduce_gb_per_s: float | None = None
+    """What a probe on this device reached."""
 
 
 class Row(NamedTuple):
@@ -53,7 +54,9 @@ class Row(NamedTuple):
     model's size or the device's link is not known."""
     collective_gb: float | None
     """The same in GB, for links between hosts."""
-    fits_memory: bool | None
+    shared_link: bool
+    """Whether that time grows with the devices that use the host's memory at once."""
+    need: Need
     only_count: int | None = None
     """A case that was measured with several devices says nothing about another number of them."""
     skipped_counts: frozenset[int] = frozenset()
@@ -140,7 +143,8 @@ def _with_strategies(
             rate=rate,
             collective_s=seconds,
             collective_gb=gigabytes,
-            fits_memory=_fits(rate, target),
+            shared_link=_is_shared(target),
+            need=need(own, strategy, batch, rate.source, target.name),
             skipped_counts=_measured_counts(own, strategy, batch, target)
             # One device has no strategy: it is not listed once for each.
             | (frozenset({1}) if place else frozenset()),
@@ -165,9 +169,18 @@ def _measured_together(
             rate=rate,
             collective_s=0.0,  # in the rate
             collective_gb=0.0,
-            fits_memory=True,
+            shared_link=False,
+            need=need([case], case.case.strategy, batch, case, target.name),
             only_count=n,
         )
+
+
+def _is_shared(target: Target) -> bool:
+    """A probe among all devices has it in its figure."""
+    profile = target.profile
+    if profile is None or profile.kind != "gpu" or target.all_reduce_gb_per_s is not None:
+        return False
+    return not has_peer_access(profile)
 
 
 def _measured_counts(
@@ -195,9 +208,10 @@ def _collectives(
         step_s = most.case.global_batch_size / most.samples_per_second
         alone_s = most.case.global_batch_size / n / math.exp(rate.log_rate)
         return math.sqrt(max(0.0, step_s**2 - alone_s**2)) * n / (n - 1), gigabytes
-    if gigabytes is None or target.profile is None or target.profile.kind != "gpu":
-        return None, gigabytes
-    return gigabytes / link_gb_per_s(target.profile), gigabytes
+    link = target.all_reduce_gb_per_s
+    if link is None and target.profile is not None and target.profile.kind == "gpu":
+        link = link_gb_per_s(target.profile)
+    return None if gigabytes is None or link is None else gigabytes / link, gigabytes
 
 
 def _gigabytes(own: Sequence[Measured], strategy: Strategy, rate: Rate) -> float | None:
@@ -208,15 +222,3 @@ def _gigabytes(own: Sequence[Measured], strategy: Strategy, rate: Rate) -> float
             return case.sent_bytes * n / (n - 1) / 1e9
     parameters = rate.source.num_parameters
     return None if parameters is None else _TRAFFIC[strategy] * parameters * _BYTES_PER_PARAMETER / 1e9
-
-
-def _fits(rate: Rate, target: Target) -> bool | None:
-    if rate.basis == "measured":
-        return True
-    peak = rate.source.peak_memory_bytes
-    if peak is None or target.profile is None or target.profile.memory_gib is None:
-        return None
-    there = target.profile.memory_gib * 2**30
-    if peak * _MEMORY_MARGIN <= there * USABLE_MEMORY_SHARE:
-        return True
-    return False if peak > there else None

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from benchbox.schema import Case, CaseResult, HardwareProfile, OperatorClass, RankResult, Report
+from msgspec.structs import replace
+
+from benchbox.schema import (
+    Case,
+    CaseResult,
+    HardwareProfile,
+    OperatorClass,
+    PrecisionRates,
+    RankResult,
+    ReachedRates,
+    Report,
+)
 
 # An 80 % interval out of a 95 % one.
 _NARROWER = 1.2816 / 1.9600
@@ -68,6 +79,29 @@ def measured_cases(reports: Sequence[Report], model: str | None) -> list[Measure
     ]
 
 
+def report_profile(report: Report) -> HardwareProfile | None:
+    """The report's hardware profile, with what the run's own probes reached in place of older ones."""
+    profile, ceilings = report.hardware_profile, report.ceilings
+    if profile is None or ceilings is None:
+        return profile
+    copy = ceilings.device_copy_bytes_per_s
+    upload = ceilings.host_to_device_bytes_per_s
+    reached = ReachedRates(
+        matmul_tflops=PrecisionRates(**{c.precision: c.matmul_tflops for c in ceilings.precisions}),
+        conv_tflops=PrecisionRates(**{c.precision: c.convolution_tflops for c in ceilings.precisions}),
+        copy_gb_per_s=copy / 1e9 if copy else None,
+        host_to_device_gb_per_s=upload / 1e9 if upload else None,
+    )
+    return replace(profile, reached=reached)
+
+
+def all_reduce_gb_per_s(report: Report) -> float | None:
+    """Bus bandwidth among the most devices that the run's probe had; ``None`` where it had one."""
+    ceilings = report.ceilings
+    found = [one for one in ceilings.all_reduce if one.world_size > 1] if ceilings else []
+    return max(found, key=lambda one: one.world_size).bytes_per_s / 1e9 if found else None
+
+
 def device_name(report: Report) -> str:
     """What a plan calls the report's device: the profile's name, the driver's, or the processor's."""
     environment = report.environment
@@ -110,7 +144,7 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         case=case,
         configured=configured(case),
         device=device_name(report),
-        profile=report.hardware_profile,
+        profile=report_profile(report),
         log_half=half,
         samples_per_second=summary.samples_per_second,
         power_w=summary.power_w,

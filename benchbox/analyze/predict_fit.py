@@ -10,12 +10,14 @@ matrix units. Errors have heavy tails (Student's t), because a table's rows do.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchbox.analyze.predict_model import (
     Grid,
     Workload,
+    all_reduce_time,
     compute_share,
     grid,
     log_rates,
@@ -69,7 +71,11 @@ class Belief(NamedTuple):
     weights: Floats
     num_witnesses: int
     squared_residuals: float
-    """Their sum over the witnesses, with ``num_witnesses - 1`` degrees of freedom."""
+    """The mean over the witnesses of one architecture, summed over the architectures.
+
+    Devices of one architecture agree whatever the division is, so they count once."""
+    architectures: frozenset[str]
+    """Of the witnesses."""
     residuals: Mapping[str, float]
 
 
@@ -127,7 +133,8 @@ def believe(evidence: Evidence, others: Sequence[Evidence]) -> Belief:
         division=evidence.division,
         weights=weights,
         num_witnesses=len(evidence.witnesses),
-        squared_residuals=math.fsum(value**2 for value in residuals.values()),
+        squared_residuals=_squared(evidence, residuals),
+        architectures=frozenset(seen.device.architecture for seen in evidence.witnesses.values()),
         residuals=residuals,
     )
 
@@ -155,6 +162,24 @@ def host_share(belief: Belief, device: DeviceRates) -> float:
     host = belief.work.host_ms / belief.work.step_ms * np.exp(belief.division.host)
     alone = np.exp(-log_rates(belief.division, belief.work, device, 1))
     return float(belief.weights @ (host / alone) ** 2)
+
+
+def shared_link_share(belief: Belief, device: DeviceRates, num_devices: int) -> float:
+    """Of the square of a step: how far it is an all-reduce through the host's memory that is waited for."""
+    import numpy as np
+
+    if num_devices == 1 or device.peer_access:
+        return 0.0
+    alone = all_reduce_time(belief.division, belief.work, device, num_devices)
+    step = np.exp(-log_rates(belief.division, belief.work, device, num_devices))
+    return float(belief.weights @ (alone / step) ** 2)
+
+
+def _squared(evidence: Evidence, residuals: Mapping[str, float]) -> float:
+    by_architecture: dict[str, list[float]] = defaultdict(list)
+    for name, value in residuals.items():
+        by_architecture[evidence.witnesses[name].device.architecture].append(value**2)
+    return math.fsum(math.fsum(squares) / len(squares) for squares in by_architecture.values())
 
 
 def _precision_ratio(one: Evidence, two: Evidence) -> Floats:

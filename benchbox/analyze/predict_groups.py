@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import bisect
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,6 +29,9 @@ class Key(NamedTuple):
     software: str
     workload: tuple[str, ...]
 
+
+# Repeated runs, on hosts of different makers too, stay within this of each other.
+MAX_CELL_RATIO = 2.0
 
 # By device, then by number of devices and batch: the logarithm of one device's rate.
 Curves = dict[str, dict[tuple[int, float | None], float]]
@@ -75,6 +78,26 @@ def grouped(rows: Sequence[UsableRow]) -> dict[Key, list[Group]]:
     return groups
 
 
+def split_contradicting(rows: Sequence[UsableRow]) -> tuple[list[UsableRow], list[UsableRow]]:
+    """Rows that agree with the others of their cell, and rows of cells that contradict themselves.
+
+    A cell is one device, number of devices, batch and everything else that is equal in rows that are
+    compared. Where its rates differ by more than ``MAX_CELL_RATIO``, they measured different things, and the
+    table does not say what.
+    """
+    cells: dict[tuple[object, ...], list[UsableRow]] = defaultdict(list)
+    for usable in rows:
+        row = usable.row
+        place = (usable.rates.name, row.num_devices, row.batch_per_device, row.precision)
+        cells[row.model, row.software, row.workload, place].append(usable)
+    agreeing: list[UsableRow] = []
+    contradicting: list[UsableRow] = []
+    for cell in cells.values():
+        rates = [usable.row.samples_per_second for usable in cell]
+        (agreeing if max(rates) <= MAX_CELL_RATIO * min(rates) else contradicting).extend(cell)
+    return agreeing, contradicting
+
+
 def middle_of(
     curve: Mapping[tuple[int, float | None], float], device: DeviceRates, num_devices: int
 ) -> Seen | None:
@@ -96,22 +119,48 @@ def like_count(curve: Mapping[tuple[int, float | None], float], num_devices: int
     return min(near, key=lambda n: (abs(math.log(n / num_devices)), n), default=None)
 
 
-def rate_at_batch(curve: Mapping[float | None, float], batch: float | None) -> tuple[float, float]:
+class BatchCurve(NamedTuple):
+    """The log rates of one device at one number of devices, by batch."""
+
+    batches: tuple[float, ...]
+    """Rising; those that are stated."""
+    rates: tuple[float, ...]
+    middle: float
+    """Of all rates."""
+    half_stated: bool
+    """Whether some batch is not stated."""
+
+
+def batch_curve(rates: Mapping[float | None, float]) -> BatchCurve:
+    """The curve through ``rates``, of which there is at least one."""
+    known = sorted((batch, rate) for batch, rate in rates.items() if batch is not None)
+    ranked = sorted(rates.values())
+    return BatchCurve(
+        batches=tuple(batch for batch, _ in known),
+        rates=tuple(rate for _, rate in known),
+        middle=ranked[len(ranked) // 2],
+        half_stated=None in rates,
+    )
+
+
+def rate_at_batch(curve: BatchCurve, batch: float | None) -> tuple[float, float]:
     """The log rate at ``batch``, and by what factor ``batch`` lies beyond what was measured.
 
     Between two measured batches it is interpolated, linear in both logarithms; elsewhere it is the nearest
     one's.
     """
-    known = sorted((b, rate) for b, rate in curve.items() if b is not None)
-    if batch is None or not known:
-        rates = sorted(curve.values())
-        return rates[len(rates) // 2], 1.0
-    for (low, low_rate), (high, high_rate) in itertools.pairwise(known):
-        if low <= batch <= high:
-            share = math.log(batch / low) / math.log(high / low)
-            return low_rate + share * (high_rate - low_rate), 1.0
-    nearest, rate = min(known, key=lambda point: abs(math.log(point[0] / batch)))
-    return rate, batch / nearest
+    batches, rates = curve.batches, curve.rates
+    if batch is None or not batches:
+        return curve.middle, 1.0
+    place = bisect.bisect_left(batches, batch)
+    if place == len(batches) or (place == 0 and batches[0] != batch):
+        place = min(place, len(batches) - 1)
+        return rates[place], batch / batches[place]
+    if batches[place] == batch:
+        return rates[place], 1.0
+    low, high = batches[place - 1], batches[place]
+    share = math.log(batch / low) / math.log(high / low)
+    return rates[place - 1] + share * (rates[place] - rates[place - 1]), 1.0
 
 
 def software_factor(row: ThroughputRow) -> float:

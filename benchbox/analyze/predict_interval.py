@@ -4,18 +4,21 @@ Half its width, as a logarithm, is the root of the sum of the squares of
 
 - the spread that the possible divisions of the work leave;
 - the residual that steps of this kind leave even when the division is known, from predictions of devices that
-  were left out (``docs/grade.md`` says of which), times how well this workload's own witnesses agree;
+  were left out (``docs/grade.md`` says of which), times how well this workload's own witnesses of different
+  architectures agree, less where one of them is of the target's own architecture and more where none is;
 - what a change of batch, of the number of devices and of the interconnect adds, and a network that no
   table describes;
-- the share of the step that waits for the host, which is another one;
+- the share of the step that waits for the host, which is another one, and the share that waits for an
+  all-reduce through a host's memory;
 - how far the source lies from the other witnesses: it may be the row that is wrong.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
-from benchbox.analyze.predict_fit import Belief
+from benchbox.analyze.predict_fit import Belief, host_share, log_ratio, shared_link_share
 from benchbox.analyze.predict_rates import DeviceRates
 from benchbox.schema import StepKind
 
@@ -26,23 +29,32 @@ _RESIDUALS: dict[StepKind, float] = {
     "new architecture": 0.21,
 }
 # Software that every submitter tunes for its own device leaves less, software that is not stated leaves more.
-TUNED_FACTOR = 0.55
+TUNED_FACTOR = 0.5
 UNSTATED_FACTOR = 1.7
-_SEVERAL_DEVICES_FACTOR = 1.2
+_SEVERAL_DEVICES_FACTOR = 1.1
 # Share of the spread over divisions: the prior is wider than what is left over turns out to be.
-_SPREAD_SHARE = 0.6
-# For each factor of e between source and target.
-_BATCH = 0.10
+_SPREAD_SHARE = 0.5
+# For each factor of e between source and target. A smaller batch than any that was measured may show a fixed
+# time that no row has shown; networks that work through time steps have most of it.
+_LARGER_BATCH = 0.10
+_SMALLER_BATCH = 0.20
+_SMALLER_BATCH_OTHER_FAMILY = 0.60
 _LINK = 0.06
 _NUM_DEVICES = 0.25
 # Networks between hosts, and hosts that carry what cards without peer access exchange, differ by factors.
+# What waits for the latter is a share of the square of a step, hence its root.
 DEVICES_PER_HOST = 8
 _SEVERAL_HOSTS = 0.5
-_NO_PEER_ACCESS = 0.3
+_NO_PEER_ACCESS = 1.6
+# Of a batch that one side does not state, which may be anything within a factor of eight.
+_UNSTATED_BATCH = 0.2
 # Recurrent networks and what is not known by name hang on single kernels of the library more than others do.
 _OTHER_FAMILY_FACTOR = 1.3
+# How good a library's kernels are differs between architectures. A witness of the target's own shows it.
+_FAMILIAR_FACTOR = 0.75
+_UNFAMILIAR_FACTOR = 1.4
 # Hosts differ by a factor of 1.6 in how fast they issue kernels, and no table names them.
-_HOST = 0.45
+_HOST = 0.3
 _SOURCE_RESIDUAL_SHARE = 0.7
 # How well witnesses usually agree, and how many degrees of freedom that is worth beside a workload's own.
 USUAL_RESIDUAL = 0.07
@@ -58,43 +70,79 @@ def step_kind(source: DeviceRates, target: DeviceRates) -> StepKind:
     return "same memory class" if source.hbm == target.hbm else "HBM to GDDR"
 
 
+class Step(NamedTuple):
+    """From one device to another, whatever the batch."""
+
+    source: DeviceRates
+    target: DeviceRates
+    num_devices: tuple[int, int]
+    """Of the source and of the target that work together."""
+    middle: float
+    """Logarithm of the target's rate over the source's."""
+    spread: float
+    """Its standard deviation over the divisions."""
+    waiting: float
+    """The larger host share of both devices."""
+    exchanging: float
+    """The larger share of an all-reduce through a host's memory; 0 where there is none."""
+
+
+def step_between(belief: Belief, source: tuple[DeviceRates, int], target: tuple[DeviceRates, int]) -> Step:
+    """``source`` and ``target`` are a device and how many of it work together."""
+    middle, spread = log_ratio(belief, source, target)
+    return Step(
+        source=source[0],
+        target=target[0],
+        num_devices=(source[1], target[1]),
+        middle=middle,
+        spread=spread,
+        waiting=max(host_share(belief, source[0]), host_share(belief, target[0])),
+        exchanging=max(shared_link_share(belief, *source), shared_link_share(belief, *target)),
+    )
+
+
 def log_half_width(
     belief: Belief,
+    step: Step,
     *,
-    spread: float,
-    waiting: float,
-    source: DeviceRates,
-    target: DeviceRates,
     usual_residual: float,
     software_factor: float,
-    batch_factor: float,
-    num_devices: tuple[int, int],
+    batch_factor: float | None,
 ) -> float:
     """Half of the 80 % interval's width on the log scale.
 
-    ``spread`` is the standard deviation over divisions, ``waiting`` the larger host share of both devices,
-    ``usual_residual`` what witnesses of the whole table leave, ``batch_factor`` the target's batch over the
-    source's, ``num_devices`` the source's and the target's.
+    ``usual_residual`` is what witnesses of the whole table leave, ``batch_factor`` the target's batch over
+    the source's, ``None`` where only one of them is stated.
     """
-    degrees = max(0, belief.num_witnesses - 1)
+    source, target, num_devices = step.source, step.target, step.num_devices
+    degrees = max(0, len(belief.architectures) - 1)
     agreement = (_PRIOR_DEGREES * usual_residual**2 + belief.squared_residuals) / (_PRIOR_DEGREES + degrees)
     residual = _RESIDUALS[step_kind(source, target)] * software_factor * math.sqrt(agreement) / USUAL_RESIDUAL
     if belief.work.family == "other":
         residual *= _OTHER_FAMILY_FACTOR
+    residual *= _FAMILIAR_FACTOR if target.architecture in belief.architectures else _UNFAMILIAR_FACTOR
     several = max(num_devices) > 1
-    no_peer_access = several and source.peer_access != target.peer_access
     link = abs(math.log(source.link_gb_per_s / target.link_gb_per_s)) if several else 0.0
     # With two witnesses neither can be said to be the odd one.
     off = belief.residuals.get(source.name, 0.0) if belief.num_witnesses > 2 else 0.0
     parts = (
-        _SPREAD_SHARE * spread * min(1.0, software_factor),
+        _SPREAD_SHARE * step.spread * min(1.0, software_factor),
         residual * (_SEVERAL_DEVICES_FACTOR if several else 1.0),
-        _BATCH * math.log(batch_factor),
+        _batch(belief, batch_factor),
         _LINK * link * min(1.0, software_factor),
-        _HOST * waiting,
+        _HOST * math.sqrt(step.waiting) * min(1.0, software_factor),
         _SEVERAL_HOSTS if max(num_devices) > DEVICES_PER_HOST else 0.0,
-        _NO_PEER_ACCESS if no_peer_access else 0.0,
+        _NO_PEER_ACCESS * math.sqrt(step.exchanging),
         _NUM_DEVICES * math.log(num_devices[1] / num_devices[0]),
         _SOURCE_RESIDUAL_SHARE * off,
     )
     return math.sqrt(math.fsum(part**2 for part in parts))
+
+
+def _batch(belief: Belief, factor: float | None) -> float:
+    if factor is None:
+        return _UNSTATED_BATCH
+    if factor >= 1:
+        return _LARGER_BATCH * math.log(factor)
+    smaller = _SMALLER_BATCH_OTHER_FAMILY if belief.work.family == "other" else _SMALLER_BATCH
+    return smaller * math.log(factor)

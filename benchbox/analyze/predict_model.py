@@ -35,7 +35,7 @@ Family = Literal["convolution", "transformer", "language model", "other"]
 # reference device. A convolution network with normalization moves more bytes for each operation than a
 # transformer, and a large language model is mostly matrix products.
 _PRIOR_MEANS: dict[Family, tuple[float, float]] = {
-    "convolution": (-0.9, -0.1),
+    "convolution": (-0.6, -0.1),
     "transformer": (-0.3, -0.3),
     "language model": (0.7, -0.3),
     "other": (-0.6, -0.2),
@@ -47,8 +47,13 @@ _COMMUNICATION_LEVELS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 # An eager training step issues about a thousand kernels, at 10 to 20 µs of the host each.
 HOST_MS = 15.0
-# Gradients of fifty million parameters in mixed precision.
-ALL_REDUCE_GB = 0.1
+# Gradients in 16 bits of fifty million parameters, of a hundred, and of a billion.
+ALL_REDUCE_GB: dict[Family, float] = {
+    "convolution": 0.1,
+    "transformer": 0.2,
+    "language model": 2.0,
+    "other": 0.1,
+}
 # Of a step whose length the table does not give.
 DEFAULT_STEP_MS = 300.0
 
@@ -66,7 +71,7 @@ _LANGUAGE_MODELS = re.compile(
     r"gpt|llama|\bmpt|\bopt[_-]|mistral|mixtral|falcon|qwen|gemma|bloom|phi-|neox|pythia|olmo|deepseek|switch"
 )
 _TRANSFORMERS = re.compile(
-    r"bert|transformer|electra|gnmt|t5|bart|xlm|xlnet|reformer|longformer|vit|swin|deit|whisper|wav2vec"
+    r"bert|transformer|electra|gnmt|(?<![a-z])t5|bart|xlm|xlnet|reformer|longformer|vit|swin|deit|whisper|wav2vec"
 )
 _CONVOLUTIONS = re.compile(
     r"res|vgg|net|ssd|rcnn|yolo|inception|alexnet|cnn|retina|unet|diffusion|fcn|deeplab|darknet|det|mask"
@@ -132,10 +137,18 @@ def log_rates(division: Grid, work: Workload, device: DeviceRates, num_devices: 
     host = work.host_ms / work.step_ms * np.exp(division.host)
     squares = on_device**2 + host**2
     if num_devices > 1:
-        traffic_gb = ALL_REDUCE_GB * 2 * (num_devices - 1) / num_devices * np.exp(division.communication)
-        squares = squares + (traffic_gb / device.link_gb_per_s * 1e3 / work.step_ms) ** 2
+        squares = squares + all_reduce_time(division, work, device, num_devices) ** 2
     rates: Floats = -0.5 * np.log(squares)
     return rates
+
+
+def all_reduce_time(division: Grid, work: Workload, device: DeviceRates, num_devices: int) -> Floats:
+    """In steps of the reference device, alone on the link, for each division."""
+    import numpy as np
+
+    traffic_gb = ALL_REDUCE_GB[work.family] * 2 * (num_devices - 1) / num_devices
+    seconds: Floats = np.exp(division.communication) * traffic_gb / device.link_among(num_devices)
+    return seconds * 1e3 / work.step_ms
 
 
 def log_work(division: Grid, work: Workload) -> Floats:

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 from benchbox.schema import HardwareProfile
 
 RatePrecision = Literal["fp32", "tf32", "bf16", "fp16"]
+Probes = Literal["ignored", "a cap", "used"]
 
 # Architecture, then watts for each multiprocessor and GHz of the best-fed card (V100-SXM2, TITAN RTX,
 # A100-SXM4, RTX 3090, RTX 4090, H100-SXM5, B200, RTX 5090, MI325X), then the matrix units' share.
@@ -67,15 +68,26 @@ class DeviceRates(NamedTuple):
     peak_tflops: float
     """The data sheet's, for the naive rule."""
 
+    def link_among(self, num_devices: int) -> float:
+        """The link in GB/s where ``num_devices`` of one host use it at once.
+
+        Cards without peer access all copy through the same host memory, so what two of them reach is shared
+        by however many there are.
+        """
+        if self.peer_access or num_devices <= 2:
+            return self.link_gb_per_s
+        return self.link_gb_per_s * 2 / num_devices
+
 
 def device_rates(
-    profile: HardwareProfile, precision: RatePrecision, *, as_probed: bool = False
+    profile: HardwareProfile, precision: RatePrecision, *, probes: Probes = "ignored"
 ) -> DeviceRates | str:
     """The rates of a GPU, or, in words, what its profile lacks.
 
-    ``as_probed`` takes what probes reached on the device instead of expectations. It is for comparisons in
-    which every device was probed: a short probe runs at clocks that a long training does not hold, so probed
-    and expected rates do not stand on one footing.
+    What probes reached on the device takes the place of expectations where ``probes`` are ``used``: for
+    comparisons in which every device was probed. A short probe runs at clocks that a long training does not
+    hold, so probed and expected rates do not stand on one footing. Where they are ``a cap``, only a device
+    that falls short of its expectation counts as probed: training does not reach what a probe does not.
 
     ``tf32`` on a device that has no such mode is its ``fp32``: the switch has no effect there.
     """
@@ -89,18 +101,21 @@ def device_rates(
         return "the profile lacks bandwidth, multiprocessors or clock"
     architecture = profile.architecture or ""
     clock = _sustained_clock_share(profile)
-    reached = profile.reached if as_probed else None
+    compute = peak * _matmul_share(architecture) * clock
+    reached = profile.reached if probes != "ignored" else None
     matmul = getattr(reached.matmul_tflops, precision) if reached else None
-    copy = reached.copy_gb_per_s if reached else None
+    copy = reached.copy_gb_per_s / _COPY_SHARE if reached and reached.copy_gb_per_s else None
+    if probes == "a cap":
+        matmul, copy = min(matmul or compute, compute), min(copy or bandwidth, bandwidth)
     return DeviceRates(
         name=profile.name,
         vendor=profile.vendor,
         architecture=architecture,
-        compute_tflops=matmul or peak * _matmul_share(architecture) * clock,
-        bandwidth_gb_per_s=copy / _COPY_SHARE if copy else bandwidth,
+        compute_tflops=matmul or compute,
+        bandwidth_gb_per_s=copy or bandwidth,
         on_chip_ghz=profile.num_multiprocessors * profile.boost_clock_mhz / 1e3 * clock,
         link_gb_per_s=link_gb_per_s(profile),
-        peer_access=_has_peer_access(profile),
+        peer_access=has_peer_access(profile),
         hbm=any(word in architecture for word in _HBM),
         checked=any(word in architecture for word in _CHECKED),
         peak_tflops=peak,
@@ -117,10 +132,11 @@ def link_gb_per_s(profile: HardwareProfile) -> float:
     if on_board and profile.nvlink_gb_per_s:
         return _NVLINK_SHARE * profile.nvlink_gb_per_s
     slot = _PCIE_GB_PER_S[min(5, max(3, profile.pcie_gen or 4))]
-    return slot if _has_peer_access(profile) else slot * _NO_PEER_ACCESS_FACTOR
+    return slot if has_peer_access(profile) else slot * _NO_PEER_ACCESS_FACTOR
 
 
-def _has_peer_access(profile: HardwareProfile) -> bool:
+def has_peer_access(profile: HardwareProfile) -> bool:
+    """Whether devices of one host reach each other's memory without going through the host's."""
     return not any("GeForce" in name for name in profile.match_names)
 
 

@@ -12,13 +12,13 @@ from benchbox.analyze.predict_fit import (
     Belief,
     Evidence,
     believe,
-    host_share,
-    log_ratio,
     weigh_witnesses,
 )
 from benchbox.analyze.predict_groups import (
+    BatchCurve,
     Group,
     UsableRow,
+    batch_curve,
     grouped,
     like_count,
     middle_of,
@@ -27,7 +27,9 @@ from benchbox.analyze.predict_groups import (
 )
 from benchbox.analyze.predict_interval import (
     USUAL_RESIDUAL,
+    Step,
     log_half_width,
+    step_between,
     step_kind,
 )
 from benchbox.analyze.predict_model import DEFAULT_STEP_MS, REFERENCE_BANDWIDTH, Workload, model_family
@@ -36,6 +38,8 @@ from benchbox.schema import GradedPair, LeftOut
 from benchbox.stats import median
 
 MAX_BATCH_FACTOR = 8.0
+# A rate between half and twice as much is still worth knowing.
+MAX_INTERVAL_RATIO = 4.0
 # Beyond, the witnesses contradict each other and no division of the work explains them.
 MAX_DISAGREEMENT = 0.5
 # Of the residuals of all workloads: how many of its own a table needs until they count as much as the usual.
@@ -51,16 +55,11 @@ class _Task(NamedTuple):
     belief: Belief
 
 
-class _Step(NamedTuple):
-    """From one source to a task's target, whatever the batch."""
+class _Source(NamedTuple):
+    """One source of a task: the step from it to the target, and its rates by batch."""
 
-    source: DeviceRates
-    num_devices: int
-    """Of the source's rows that are used."""
-    middle: float
-    spread: float
-    waiting: float
-    usual_residual: float
+    step: Step
+    curve: BatchCurve
 
 
 def predict_table(rows: Sequence[UsableRow]) -> tuple[list[GradedPair], list[LeftOut]]:
@@ -135,7 +134,7 @@ def _usual_residuals(tasks: Sequence[_Task]) -> dict[str, float]:
     """By target: what witnesses leave over all workloads of the table, the middle one, drawn to the usual."""
     by_target: dict[str, list[float]] = defaultdict(list)
     for task in tasks:
-        degrees = task.belief.num_witnesses - 1
+        degrees = len(task.belief.architectures) - 1
         own = by_target[task.target]
         if degrees > 0:
             own.append(task.belief.squared_residuals / degrees)
@@ -153,14 +152,14 @@ def _pairs(task: _Task, usual_residual: float) -> Iterator[GradedPair | tuple[st
     group, belief = task.group, task.belief
     target = group.rates[task.target]
     rows = {batch: rate for (n, batch), rate in group.curves[task.target].items() if n == task.num_devices}
-    degrees = max(1, belief.num_witnesses - 1)
+    degrees = max(1, len(belief.architectures) - 1)
     disagree = math.sqrt(belief.squared_residuals / degrees) > MAX_DISAGREEMENT
     for name in group.curves:
         if name == task.target:
             continue
         source, like = group.rates[name], like_count(group.curves[name], task.num_devices)
         example = f"{group.first.model}, {group.wording}: {name} to {task.target}"
-        step: _Step | None = None
+        reached: _Source | None = None
         for batch, measured in rows.items():
             if source.vendor != target.vendor:
                 run = "one row of the same workload on another device of the target's vendor"
@@ -172,39 +171,42 @@ def _pairs(task: _Task, usual_residual: float) -> Iterator[GradedPair | tuple[st
                 run = "the odd row measured again"
                 yield "the other devices' rows contradict each other", run, example
             else:
-                step = step or _step(task, source, like, usual_residual)
-                yield _pair(task, step, batch, measured) or (
-                    f"the batches differ by more than a factor of {MAX_BATCH_FACTOR:g}",
-                    "a row of the source at a batch nearer to the target's",
-                    example,
-                )
+                reached = reached or _source(task, source, like)
+                pair = _pair(task, reached, batch, measured, usual_residual)
+                if pair is None:
+                    run = "a row of the source at a batch nearer to the target's"
+                    reason = f"the batches differ by more than a factor of {MAX_BATCH_FACTOR:g}"
+                    yield reason, run, example
+                elif pair.high > MAX_INTERVAL_RATIO * pair.low:
+                    run = "a row of a device that is nearer to the target, at its batch and number of devices"
+                    reason = f"the interval would span more than a factor of {MAX_INTERVAL_RATIO:g}"
+                    yield reason, run, example
+                else:
+                    yield pair
 
 
-def _step(task: _Task, source: DeviceRates, like: int, usual_residual: float) -> _Step:
+def _source(task: _Task, source: DeviceRates, like: int) -> _Source:
     target = task.group.rates[task.target]
-    middle, spread = log_ratio(task.belief, (source, like), (target, task.num_devices))
-    waiting = max(host_share(task.belief, source), host_share(task.belief, target))
-    return _Step(source, like, middle, spread, waiting, usual_residual)
+    curve = {b: rate for (n, b), rate in task.group.curves[source.name].items() if n == like}
+    return _Source(step_between(task.belief, (source, like), (target, task.num_devices)), batch_curve(curve))
 
 
-def _pair(task: _Task, step: _Step, batch: float | None, measured: float) -> GradedPair | None:
-    group, first, source = task.group, task.group.first, step.source
-    target = group.rates[task.target]
-    curve = {b: rate for (n, b), rate in group.curves[source.name].items() if n == step.num_devices}
+def _pair(
+    task: _Task, from_: _Source, batch: float | None, measured: float, usual_residual: float
+) -> GradedPair | None:
+    step, curve = from_
+    group, first, source, target = task.group, task.group.first, step.source, step.target
     start, batch_factor = rate_at_batch(curve, batch)
     if abs(math.log(batch_factor)) > math.log(MAX_BATCH_FACTOR):
         return None
+    half_stated = (batch is None) != curve.half_stated
     center = start + step.middle + BATCH_POWER * math.log(batch_factor)
     half = log_half_width(
         task.belief,
-        spread=step.spread,
-        waiting=step.waiting,
-        source=source,
-        target=target,
-        usual_residual=step.usual_residual,
+        step,
+        usual_residual=usual_residual,
         software_factor=software_factor(first),
-        batch_factor=batch_factor,
-        num_devices=(step.num_devices, task.num_devices),
+        batch_factor=None if half_stated else batch_factor,
     )
     return GradedPair(
         model=first.model,

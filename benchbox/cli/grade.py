@@ -20,13 +20,11 @@ def grade(
 
     from benchbox.analyze.grade import grade as grade_rows
     from benchbox.plan.hardware import load_profiles
-    from benchbox.plan.throughput_table import no_gradable_row, read_throughput_table
+    from benchbox.plan.throughput_table import read_throughput_table
     from benchbox.report import grade_view
 
     read = read_throughput_table(table)
     result = grade_rows(table.name, read.rows, read.left_out, load_profiles())
-    if result is None:
-        raise no_gradable_row(table)
     match output_format:
         case "terminal":
             Console().print(grade_view.terminal_grade(result))

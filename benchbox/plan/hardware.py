@@ -101,11 +101,17 @@ def find_profile(name: str, profiles: Sequence[HardwareProfile]) -> HardwareProf
     by_name = {profile.name.casefold(): profile for profile in reversed(profiles)}
     if name.casefold() in by_name:
         return by_name[name.casefold()]
-    containing = [key for key in by_name if name and name.casefold() in key]
-    keys = containing or difflib.get_close_matches(name.casefold(), by_name)
-    alike = [by_name[key].name for key in keys[:3]]
+    alike = alike_names(name, profiles)
     hint = f"did you mean {' or '.join(alike)}?" if alike else "`benchbox hw list` shows all"
     raise BadInputError(f"{printable(name)[:100]!r} is no hardware profile; {hint}")
+
+
+def alike_names(name: str, profiles: Sequence[HardwareProfile]) -> list[str]:
+    """Names of at most three profiles: those that hold ``name``, else those that look like it."""
+    names = {profile.name.casefold(): profile.name for profile in profiles}
+    wanted = name.strip().casefold()
+    containing = [key for key in names if wanted and wanted in key]
+    return [names[key] for key in (containing or difflib.get_close_matches(wanted, names))[:3]]
 
 
 def profile_to_toml(profile: HardwareProfile) -> str:

@@ -6,11 +6,10 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchbox.errors import BadInputError
 from benchbox.plan.tomlfile import bad_input, clipped, printable
 from benchbox.schema import LeftOut, ThroughputRow
 
@@ -52,6 +51,8 @@ def read_throughput_table(path: Path) -> ThroughputTable:
     reasons: Counter[str] = Counter()
     examples: dict[str, str] = {}
     try:
+        # People leave spaces about a name and write capitals.
+        reader.fieldnames = [name.strip().casefold() for name in reader.fieldnames or ()]
         _check_header(reader.fieldnames, path)
         for number, cells in enumerate(reader, start=1):
             if number > MAX_ROWS:
@@ -85,9 +86,11 @@ def _text(path: Path) -> str:
         raise bad_input(path, f"not UTF-8 at byte {error.start}") from None
 
 
-def _check_header(names: object, path: Path) -> None:
-    if not isinstance(names, list) or not names:
+def _check_header(names: Sequence[str], path: Path) -> None:
+    if not names:
         raise bad_input(path, f"empty; the first line names the columns: {', '.join(REQUIRED)}")
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
+        raise bad_input(path, "the columns are not separated by commas")
     missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise bad_input(path, f"column `{missing[0]}` is missing; needed: {', '.join(REQUIRED)}")
@@ -108,6 +111,7 @@ def _row(cells: Mapping[str | None, str | list[str] | None]) -> ThroughputRow | 
     bad = next((word for word in BAD_FLAGS if word in flag), None)
     wrong = {
         f"`quality_flag` says {bad}": bad is not None,
+        "`unit` does not say what is counted": text.get("unit", "").casefold().startswith("see "),
         "`model` or `gpu` is empty": not text["model"] or not text["gpu"],
         "`n_gpus` is no whole number of at least 1": count is None or count != int(count) or count > 1e6,
         "`throughput_samples_per_s` is no positive number": rate is None,
@@ -142,10 +146,3 @@ def _positive(text: str) -> float | None:
 
 def _short(text: str) -> str:
     return clipped(printable(text), MAX_TEXT_CHARACTERS)
-
-
-def no_gradable_row(path: Path) -> BadInputError:
-    """The error for a table that was read and of which nothing can be graded."""
-    return bad_input(
-        path, "no two devices with a hardware profile share a model, precision and software; nothing to grade"
-    )

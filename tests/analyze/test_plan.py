@@ -11,22 +11,29 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from benchbox.analyze.plan import plan
+from benchbox.analyze.plan_memory import need
+from benchbox.analyze.plan_sources import measured_cases
 from benchbox.errors import BadInputError
 from benchbox.plan.hardware import load_profiles
 from benchbox.plan.plan_file import checked_job
 from benchbox.schema import (
+    AllReduceCeiling,
     BatchSplit,
+    Ceilings,
     Configuration,
     DevicePrice,
+    Flops,
     Interval,
     OperatorTime,
     PhaseTimes,
     PlanJob,
     PlanResult,
+    PrecisionCeiling,
     PrecisionRates,
     Prices,
     ProfiledStep,
     Report,
+    Strategy,
 )
 from tests.plans import report, result, simple_report
 from tests.tables import profile
@@ -277,6 +284,101 @@ def test_memory() -> None:
     assert {one.fits_memory for one in near.configurations} == {None}
 
 
+FLOPS = Flops(model_flops_per_step=1, hardware_flops_per_step=1, num_parameters=3_000_000_000)
+
+
+def sharded(strategy: Strategy, world_size: int = 2, **changes: Any) -> Report:
+    """A model of three billion parameters whose step peaks at 60 GiB on one device."""
+    fields: dict[str, Any] = {"precision": "bf16", "rank": {"flops": FLOPS}} | changes
+    cases = [
+        result(rate, per_device_batch_size=batch, peak_bytes=60 * 2**30, **fields)
+        for batch, rate in ((4, 10.0), (8, 12.0))
+    ]
+    several = result(
+        20.0, per_device_batch_size=8, strategy=strategy, world_size=world_size, peak_bytes=None, **fields
+    )
+    assert several.summary is not None
+    unknown = replace(several.summary, peak_memory_reserved_bytes=None)
+    return report("H100-SXM5-80GB", *cases, replace(several, summary=unknown))
+
+
+def test_a_strategy_that_shards_fits_where_one_device_does_not() -> None:
+    def fitting(strategy: Strategy) -> set[int]:
+        plan_result = run(sharded(strategy), targets=("H100-SXM5-80GB", "L40S"), counts=(1, 2, 4, 8))
+        too_large = next((e for e in plan_result.refused if e.reason == "does not fit in memory"), None)
+        assert too_large is not None
+        assert "L40S" in too_large.example
+        return {one.count for one in plan_result.configurations if one.device == "L40S" and one.fits_memory}
+
+    assert fitting("ddp") == set()
+    assert fitting("zero1") == {8}
+    assert fitting("zero3") == {4, 8}
+    assert fitting("fsdp2") == {4, 8}
+
+
+def test_memory_by_formula_is_that_of_the_documentation() -> None:
+    """Of 60 GiB, 48 GB are states; stage 3 divides 20 bytes a parameter, and has a bucket of 1 GB."""
+    source = measured_cases([sharded("zero3")], None)[0]
+    own = need([], "zero3", 4, source, "L40S")
+    assert own.fixed == 60 * 2**30 - 16 * 3e9 + 2 * 5e8
+    assert own.divided == 20 * 3e9
+    assert own.known == {1: (60 * 2**30, 60 * 2**30 * 1.1)}
+
+
+def test_what_ran_or_was_measured_so_goes_before_the_formula() -> None:
+    known = replace(sharded("ddp").cases[2])
+    assert known.summary is not None
+    small = replace(known, summary=replace(known.summary, device_memory_used_bytes=30 * 2**30))
+    source = sharded("ddp")
+    told = replace(source, cases=(*source.cases[:2], small))
+    kept = run(told, targets=("L40S",), counts=(2,))
+    assert [(one.per_device_batch_size, one.fits_memory) for one in kept.configurations] == [(8, True)]
+    with pytest.raises(BadInputError, match="does not fit"):
+        run(source, targets=("L40S",), counts=(2,))
+    on_itself = run(source, targets=("H100-SXM5-80GB",), counts=(2,))
+    assert {one.fits_memory for one in on_itself.configurations if one.per_device_batch_size == 8} == {True}
+
+
+def test_a_card_that_falls_short_of_its_kind_makes_others_look_faster() -> None:
+    """The run's own probes: this A100 is held back, so what another device would do is more."""
+
+    def rate(matmul: float | None) -> float:
+        source = simple_report()
+        if matmul is not None:
+            ceilings = Ceilings(
+                precisions=(PrecisionCeiling(precision="bf16", matmul_tflops=matmul),),
+                device_copy_bytes_per_s=1.7e12,
+            )
+            source = replace(source, ceilings=ceilings)
+        source = replace(source, hardware_profile=replace(profile("A100-SXM4-80GB"), reached=None))
+        return find(
+            run(source, targets=("H100-SXM5-80GB",)), per_device_batch_size=64
+        ).samples_per_second.value
+
+    assert rate(400.0) == pytest.approx(rate(270.0), rel=0.05)
+    assert rate(130.0) > 1.15 * rate(270.0)
+
+
+def test_an_all_reduce_that_was_probed_goes_before_the_data_sheet() -> None:
+    def time_of_four(gb_per_s: float) -> float:
+        probe = AllReduceCeiling(world_size=4, bytes_per_s=gb_per_s * 1e9)
+        source = replace(simple_report(), ceilings=Ceilings(precisions=(), all_reduce=(probe,)))
+        one = find(run(source, targets=("A100-SXM4-80GB",), counts=(4,)), per_device_batch_size=64)
+        return one.time_s.value
+
+    assert time_of_four(0.1) > 1.5 * time_of_four(100)
+
+
+def test_many_cards_without_peer_access_share_the_host() -> None:
+    def efficiency(count: int, gpu: str) -> float:
+        found = run(simple_report(gpu), targets=(gpu,), counts=(1, count))
+        one, many = (find(found, count=n, per_device_batch_size=32).time_s.value for n in (1, count))
+        return one / many / count
+
+    kept = {gpu: efficiency(8, gpu) / efficiency(2, gpu) for gpu in ("RTX 4090", "RTX A6000")}
+    assert kept["RTX 4090"] < 0.6 * kept["RTX A6000"]
+
+
 def test_several_devices_by_the_model_and_as_measured() -> None:
     cases = [
         result(800.0, per_device_batch_size=32, precision="bf16"),
@@ -324,6 +426,25 @@ def test_a_given_global_batch_is_kept() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
+    rates=st.dictionaries(st.integers(1, 4096), st.floats(1e-3, 1e9), min_size=1, max_size=4),
+    gpu=st.sampled_from([one.name for one in PROFILES if one.kind == "gpu" and one.peak_dense_tflops.fp16]),
+    samples=st.integers(1, 10**12),
+)
+def test_the_source_device_gives_its_measurement_exactly(
+    rates: dict[int, float], gpu: str, samples: int
+) -> None:
+    plan_result = run(
+        simple_report(gpu, rates, precision="fp16", peak_bytes=2**30), targets=(gpu,), samples=samples
+    )
+    assert {one.per_device_batch_size for one in plan_result.configurations} == set(rates)
+    for one in plan_result.configurations:
+        rate = rates[one.per_device_batch_size]
+        assert (one.basis, one.samples_per_second.value) == ("measured", rate)
+        assert one.time_s.value == samples / rate
+
+
+@settings(max_examples=25, deadline=None)
+@given(
     rates=st.tuples(st.floats(1, 1e5), st.floats(1.0, 2.0)),
     gpu=st.sampled_from(["A100-SXM4-80GB", "A100-PCIe-80GB", "RTX 4090", "L40S", "V100-SXM2-32GB"]),
     network=st.floats(0.01, 100),
@@ -344,7 +465,8 @@ def test_more_devices_never_take_longer_at_an_equal_global_batch(
     by_row: dict[tuple[str, int], list[tuple[int, float]]] = {}
     for one in plan_result.configurations:
         by_row.setdefault((one.device, one.per_device_batch_size), []).append((one.count, one.time_s.value))
-    assert by_row
+    assert len(by_row) >= 4
+    assert all(len(times) > 4 for times in by_row.values())
     for times in by_row.values():
         ordered = [time for _, time in sorted(times)]
         assert all(later <= earlier * (1 + 1e-12) for earlier, later in itertools.pairwise(ordered))

@@ -10,23 +10,21 @@ from msgspec.structs import replace
 
 from benchbox.analyze.grade import grade, read_precision
 from benchbox.analyze.predict_fit import Seen, believe, log_ratio, weigh_witnesses
-from benchbox.analyze.predict_groups import rate_at_batch, software_factor
+from benchbox.analyze.predict_groups import batch_curve, rate_at_batch, software_factor
 from benchbox.analyze.predict_interval import step_kind
 from benchbox.analyze.predict_model import Workload, grid, log_rates, model_family
 from benchbox.analyze.predict_rates import DeviceRates, device_rates, link_gb_per_s
 from benchbox.plan.hardware import load_profiles
 from benchbox.plan.throughput_table import read_throughput_table
 from benchbox.schema import GradedPair, GradeResult, PrecisionRates, ReachedRates, ThroughputRow
-from tests.tables import GPUS, profile, row, synthetic_rows, true_rate, write_table
+from tests.tables import FIELDS, GPUS, profile, row, synthetic_rows, true_rate, write_table
 
 PROFILES = load_profiles([])
 
 
 def graded(rows: list[dict], folder: Path) -> GradeResult:
     table = read_throughput_table(write_table(folder / "table.csv", rows))
-    result = grade("table.csv", table.rows, table.left_out, PROFILES)
-    assert result is not None
-    return result
+    return grade("table.csv", table.rows, table.left_out, PROFILES)
 
 
 def rates(name: str) -> DeviceRates:
@@ -92,14 +90,18 @@ def test_intervals_widen_with_what_is_not_known(tmp_path: Path) -> None:
 
 
 def test_an_odd_source_announces_itself(tmp_path: Path) -> None:
-    rows = [row(gpu, true_rate(gpu, 0.3) / (3 if gpu == "RTX A6000" else 1)) for gpu in GPUS]
-    pairs = graded(rows, tmp_path).pairs
+    def pairs_with(factor: float) -> tuple[GradedPair, ...]:
+        rows = [row(gpu, true_rate(gpu, 0.3) / (factor if gpu == "RTX A6000" else 1)) for gpu in GPUS]
+        return graded(rows, tmp_path).pairs
 
-    def mean_width(source: str) -> float:
-        widths = [math.log(pair.high / pair.low) for pair in pairs if pair.source == source]
+    def mean_width(source: str, factor: float) -> float:
+        widths = [math.log(pair.high / pair.low) for pair in pairs_with(factor) if pair.source == source]
         return sum(widths) / len(widths)
 
-    assert mean_width("RTX A6000") > 1.5 * mean_width("A100-SXM4-80GB")
+    odd = mean_width("RTX A6000", 1.8)
+    assert odd > 2 * mean_width("RTX A6000", 1.0)
+    assert odd > max(mean_width(gpu, 1.8) for gpu in GPUS if gpu != "RTX A6000")
+    assert "RTX A6000" not in {pair.source for pair in pairs_with(4.0)}
 
 
 def test_pairs_without_evidence_are_refused_with_the_run_that_would_settle_it(tmp_path: Path) -> None:
@@ -128,19 +130,98 @@ def test_contradicting_witnesses_are_refused(tmp_path: Path) -> None:
 def test_rows_twice_count_as_their_geometric_mean(tmp_path: Path) -> None:
     once = graded([row("A100-SXM4-80GB", 600), row("H100-SXM5-80GB", 1000)], tmp_path)
     twice = graded(
-        [row("A100-SXM4-80GB", 300), row("A100-SXM4-80GB", 1200), row("H100-SXM5-80GB", 1000)], tmp_path
+        [row("A100-SXM4-80GB", 450), row("A100-SXM4-80GB", 800), row("H100-SXM5-80GB", 1000)], tmp_path
     )
     assert [p.predicted for p in twice.pairs] == pytest.approx([p.predicted for p in once.pairs])
 
 
+def test_rows_of_one_cell_that_contradict_each_other_are_left_out(tmp_path: Path) -> None:
+    result = graded(
+        [row("RTX 3090", 100), row("RTX 3090", 201), *synthetic_rows(), row("A100-SXM4-80GB", 500)], tmp_path
+    )
+    entry = next(one for one in result.rows_left_out if "differ by more than a factor of 2" in one.reason)
+    assert (entry.num, entry.example) == (2, "resnet50, fp16 on RTX 3090")
+    assert result.num_rows_graded == result.num_rows - 2
+
+
+def test_a_witness_of_the_targets_own_architecture_narrows_the_interval(tmp_path: Path) -> None:
+    def half(witness: str) -> float:
+        rows = [
+            row(gpu, true_rate(gpu, 0.5)) for gpu in ("A100-SXM4-80GB", "V100-SXM2-32GB", "L40S", witness)
+        ]
+        pairs = graded(rows, tmp_path).pairs
+        pair = next(p for p in pairs if (p.source, p.target) == ("A100-SXM4-80GB", "V100-SXM2-32GB"))
+        return math.log(pair.high / pair.low)
+
+    assert half("V100-SXM2-16GB") < 0.75 * half("L40")
+
+
+def test_devices_of_one_architecture_agree_for_free(tmp_path: Path) -> None:
+    """Four A100 say nothing more about an RTX 3090 than one does."""
+
+    def half(*witnesses: str) -> float:
+        rows = [row(gpu, true_rate(gpu, 0.5)) for gpu in ("RTX 3090", *witnesses)]
+        pairs = graded(rows, tmp_path).pairs
+        pair = next(p for p in pairs if (p.source, p.target) == ("A100-SXM4-80GB", "RTX 3090"))
+        return math.log(pair.high / pair.low)
+
+    few = half("A100-SXM4-80GB", "A100-SXM4-40GB")
+    same = half("A100-SXM4-80GB", "A100-SXM4-40GB", "A100-PCIe-40GB", "A100-PCIe-80GB")
+    other = half("A100-SXM4-80GB", "A100-SXM4-40GB", "H100-SXM5-80GB", "L40S")
+    assert other < same
+    assert same > 0.9 * few
+
+
+def test_cards_without_peer_access_share_what_the_host_carries() -> None:
+    card, board = rates("RTX 3090"), rates("RTX A6000")
+    assert card.link_among(8) == pytest.approx(card.link_among(2) / 4)
+    assert board.link_among(8) == board.link_among(2)
+
+
+def test_many_cards_without_peer_access_are_refused_or_said_to_be_uncertain(tmp_path: Path) -> None:
+    def halves(count: int) -> float:
+        rows = [
+            row(gpu, count * true_rate(gpu, 0.5), n_gpus=count, model="bert_large", batch_per_gpu=16)
+            for gpu in GPUS
+        ]
+        pairs = [p for p in graded([*rows, *synthetic_rows()], tmp_path).pairs if p.model == "bert_large"]
+        mine = [math.log(p.high / p.low) for p in pairs if p.target == "RTX 3090"]
+        return min(mine, default=math.inf)
+
+    assert halves(8) > 1.5 * halves(1)
+
+
+def test_a_smaller_batch_than_any_that_was_measured_widens_more_than_a_larger_one(tmp_path: Path) -> None:
+    def half(source_batch: float | str) -> float:
+        rows = [
+            row("A100-SXM4-80GB", 600, batch_per_gpu=source_batch),
+            row("H100-SXM5-80GB", 1000, batch_per_gpu=64),
+        ]
+        pair = next(p for p in graded(rows, tmp_path).pairs if p.target == "H100-SXM5-80GB")
+        return math.log(pair.high / pair.low)
+
+    assert half(64) < half(16) < half(256)
+    assert half(64) < half("")
+
+
+def test_a_rate_in_an_unnamed_unit_is_left_out(tmp_path: Path) -> None:
+    rows = [{**one, "unit": "see source" if one["gpu"] == "L40S" else "images/s"} for one in synthetic_rows()]
+    table = read_throughput_table(write_table(tmp_path / "t.csv", rows, [*FIELDS, "unit"]))
+    assert [(entry.reason, entry.num) for entry in table.left_out] == [
+        ("`unit` does not say what is counted", 6)
+    ]
+
+
 def test_a_batch_between_two_measured_ones_is_interpolated() -> None:
-    curve: dict[float | None, float] = {8.0: math.log(100), 32.0: math.log(200)}
+    curve = batch_curve({8.0: math.log(100), 32.0: math.log(200)})
     rate, beyond = rate_at_batch(curve, 16.0)
     assert math.exp(rate) == pytest.approx(math.sqrt(100 * 200))
     assert beyond == 1
     rate, beyond = rate_at_batch(curve, 64.0)
     assert (math.exp(rate), beyond) == pytest.approx((200, 2))
     assert rate_at_batch(curve, 8.0) == pytest.approx((math.log(100), 1.0))
+    assert rate_at_batch(curve, 2.0) == pytest.approx((math.log(100), 0.25))
+    assert rate_at_batch(batch_curve({None: 3.0}), 8.0) == (3.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +248,9 @@ def test_precisions_are_read_as_tables_word_them(wording: str, precision: str | 
 def test_families_by_name() -> None:
     assert model_family("ResNet-50 v1.5") == "convolution"
     assert model_family("bert_large_squad") == "transformer"
+    assert model_family("resnet50") == "convolution"
+    assert model_family("t5-base") == "transformer"
+    assert model_family("flan_t5_xl") == "transformer"
     assert model_family("Llama-2-7b") == "language model"
     assert model_family("MPT-1b") == "language model"
     assert model_family("waveglow") == "other"
@@ -269,6 +353,22 @@ def test_probed_rates_count_only_where_they_are_asked_for() -> None:
     )
     probed = replace(profile("A100-SXM4-40GB"), reached=reached)
     assert device_rates(probed, "fp16") == rates("A100-SXM4-40GB")
-    own = device_rates(probed, "fp16", as_probed=True)
+    own = device_rates(probed, "fp16", probes="used")
     assert isinstance(own, DeviceRates)
     assert (own.compute_tflops, own.bandwidth_gb_per_s) == (200.0, pytest.approx(1500))
+
+
+def test_a_probe_that_falls_short_of_the_expectation_caps_it() -> None:
+    expected = rates("A100-SXM4-40GB")
+
+    def capped(matmul: float, copy: float) -> DeviceRates:
+        reached = ReachedRates(
+            matmul_tflops=PrecisionRates(fp16=matmul), conv_tflops=PrecisionRates(), copy_gb_per_s=copy
+        )
+        found = device_rates(replace(profile("A100-SXM4-40GB"), reached=reached), "fp16", probes="a cap")
+        assert isinstance(found, DeviceRates)
+        return found
+
+    assert capped(1000, 5000) == expected
+    slow = capped(150, 900)
+    assert (slow.compute_tflops, slow.bandwidth_gb_per_s) == (150, pytest.approx(1000))

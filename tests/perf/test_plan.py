@@ -72,3 +72,21 @@ def test_a_grade_grows_with_its_rows(tmp_path: Path, capsys: pytest.CaptureFixtu
     with capsys.disabled():
         print(f"\ngrade: {20 * 14} rows {few:.2f} s, {80 * 14} rows {many:.2f} s")
     assert many < 8 * few
+
+
+def test_a_long_batch_curve_is_no_square(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four times the batches of one model, less than eight times the time."""
+
+    def grade_seconds(num_batches: int) -> float:
+        rows = [
+            row(gpu, true_rate(gpu, 0.4), batch_per_gpu=batch)
+            for gpu in GPUS
+            for batch in range(1000, 1000 + num_batches)
+        ]
+        table = read_throughput_table(write_table(tmp_path / "t.csv", rows))
+        return seconds(lambda: grade("t", table.rows, (), PROFILES))
+
+    few, many = grade_seconds(250), grade_seconds(1000)
+    with capsys.disabled():
+        print(f"\ngrade, one curve a device: 250 batches {few:.2f} s, 1000 batches {many:.2f} s")
+    assert many < 8 * few

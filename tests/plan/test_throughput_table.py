@@ -60,6 +60,8 @@ def test_what_else_must_be_equal_is_part_of_the_workload(tmp_path: Path) -> None
         (b"", "empty"),
         (b"model,gpu\nx,y\n", "`n_gpus` is missing"),
         (b"\xff\xfe\x00", "not UTF-8"),
+        (";".join(FIELDS).encode() + b"\na;b\n", "not separated by commas"),
+        ("\t".join(FIELDS).encode() + b"\na\tb\n", "not separated by commas"),
         (",".join(FIELDS).encode() + b"\n", "no usable row"),
         (",".join([*FIELDS, "gpu"]).encode() + b"\nx\n", "`gpu` is there twice"),
         (",".join(FIELDS).encode() + b"\na,b\n", "number of cells"),

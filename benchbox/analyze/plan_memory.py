@@ -1,0 +1,135 @@
+"""Whether a configuration fits in a device's memory, for each number of devices.
+
+What was measured or estimated on one device holds its weights, gradients and optimizer state whole. A
+strategy changes those, by the formulas of ``docs/memory.md`` (Rajbhandari et al. 2020, section 3; DeepSpeed's
+and DDP's defaults for buckets); activations and the context stay. A case of the reports that ran with just
+that strategy and number of devices, measured or estimated, goes before the formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from benchbox.analyze.plan_sources import USABLE_MEMORY_SHARE, Measured
+from benchbox.schema import HardwareProfile, Strategy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+else:
+    Floats = Any
+
+# A peak measured elsewhere may be a tenth higher; one by formula a quarter lower or higher.
+_ELSEWHERE = (1.0, 1.1)
+_BY_FORMULA = (0.75, 1.25)
+# Bytes a parameter: weights and gradients in fp32 and two moments, as one device holds them.
+_WHOLE = 16
+_BUCKET_BYTES = 5e8
+
+
+class Peak(NamedTuple):
+    """Bytes on one device, from and to."""
+
+    low: float
+    high: float
+
+
+_RAN_THERE = Peak(0.0, 0.0)
+
+
+class Need(NamedTuple):
+    """Peak bytes of one configuration, batch and strategy: ``fixed + divided / n`` on n devices."""
+
+    known: Mapping[int, Peak]
+    """By number of devices: measured, estimated, or from one device."""
+    fixed: float | None
+    """``None`` where neither memory nor parameters are known."""
+    divided: float
+
+
+class _Bytes(NamedTuple):
+    fixed: float
+    divided: float
+
+
+def need(own: Sequence[Measured], strategy: Strategy, batch: int, source: Measured, device: str) -> Need:
+    """What ``strategy`` needs at ``batch``, from the ``own`` cases of one configuration.
+
+    ``source`` ran on one device; what ran on ``device`` itself was there.
+    """
+    known = {}
+    for case in own:
+        count = case.case.world_size
+        wanted = "single" if count == 1 else strategy
+        if case.case.per_device_batch_size != batch or case.case.strategy != wanted:
+            continue
+        peak = _peak(case, device)
+        if peak is not None and (count not in known or peak is _RAN_THERE):
+            known[count] = peak
+    if source.peak_memory_bytes is None:
+        return Need(known, None, 0.0)
+    if source.case.per_device_batch_size == batch:
+        known.setdefault(1, _around(source.peak_memory_bytes, _ELSEWHERE))
+    if source.num_parameters is None:
+        return Need(known, None, 0.0)
+    states = _states(strategy, source.case.precision)
+    num = source.num_parameters
+    bucket = _BUCKET_BYTES * _element_bytes(source.case.precision) if strategy.startswith("zero") else 0.0
+    fixed = max(0.0, source.peak_memory_bytes - _WHOLE * num) + states.fixed * num + bucket
+    return Need(known, fixed, states.divided * num)
+
+
+def fits(needs: Sequence[Need], profiles: Sequence[HardwareProfile | None], counts: Sequence[int]) -> Floats:
+    """1 where it fits, 0 where it does not, ``NaN`` where that is not known; needs by counts."""
+    import numpy as np
+
+    n = np.array(counts, dtype=np.float64)[None, :]
+    fixed = np.array([[np.nan if one.fixed is None else one.fixed] for one in needs])
+    peak = fixed + np.array([[one.divided] for one in needs]) / n
+    low, high = peak * _BY_FORMULA[0], peak * _BY_FORMULA[1]
+    low[:, n[0] == 1] = high[:, n[0] == 1] = np.nan
+    for place, one in enumerate(needs):
+        for count, known in one.known.items():
+            if count in counts:
+                column = counts.index(count)
+                low[place, column], high[place, column] = known
+    there = np.array(
+        [[np.nan if p is None or p.memory_gib is None else p.memory_gib * 2**30] for p in profiles]
+    )
+    surely = (high == 0.0) | (high <= there * USABLE_MEMORY_SHARE)
+    found: Floats = np.where(surely, 1.0, np.where(low > there, 0.0, np.nan))
+    return found
+
+
+def _peak(case: Measured, device: str) -> Peak | None:
+    if case.device == device:
+        return _RAN_THERE
+    return None if case.peak_memory_bytes is None else _around(case.peak_memory_bytes, _ELSEWHERE)
+
+
+def _around(peak: float, factors: tuple[float, float]) -> Peak:
+    return Peak(peak * factors[0], peak * factors[1])
+
+
+def _element_bytes(precision: str) -> int:
+    """Of a weight where the strategy trains a model that is itself in the low precision."""
+    return 2 if precision in ("bf16", "fp16") else 4
+
+
+def _states(strategy: Strategy, precision: str) -> _Bytes:
+    """Bytes a parameter: whole on each device, and divided by their number."""
+    e = _element_bytes(precision)
+    return {
+        "single": _Bytes(_WHOLE, 0),
+        "ddp": _Bytes(_WHOLE + 4, 0),
+        # Gradients of the own part stand in fp32 while it is updated.
+        "zero1": _Bytes(2 * e, 12 + 4),
+        "zero2": _Bytes(e, e + 12 + 4),
+        "zero3": _Bytes(0, 2 * e + 12 + 4),
+        "zero2-offload": _Bytes(e, 0),
+        "zero3-offload": _Bytes(0, 0),
+        "fsdp2": _Bytes(0, _WHOLE),
+    }[strategy]
