@@ -30,7 +30,7 @@ def history_of(sides: Sequence[Side], across: frozenset[str] = frozenset()) -> H
 
     Reports whose environment differs from the newest one's, but for fields in ``across``, are left out.
     """
-    ordered = sorted(sides, key=lambda side: _time(side.report.created_at))
+    ordered = sorted(sides, key=lambda side: measured_at(side.report.created_at))
     kept, left_out = [], []
     for side in ordered:
         differing = [
@@ -134,7 +134,7 @@ def _deviation(part: NDArray[np.float64]) -> float:
     return float(np.abs(part - np.median(part)).sum())
 
 
-def _time(created_at: str) -> datetime:
+def measured_at(created_at: str) -> datetime:
     """Readable ones in order, with a zone; others first."""
     try:
         time = datetime.fromisoformat(created_at)

@@ -132,6 +132,21 @@ def read_report(path: Path) -> Report:
             mistyped, or its parts do not fit each other. One line that names file and key, with nothing in it
             that a terminal would obey.
     """
+    raw = read_raw(path)
+    with without_collector():
+        report = _decode(raw, path)
+        problem = find_inconsistency(report)
+    if problem is not None:
+        raise _bad(path, problem)
+    return report
+
+
+def read_raw(path: Path) -> bytes:
+    """The bytes of a file that anybody may have written.
+
+    Raises:
+        BadInputError: missing, no regular file, or larger than 128 MiB.
+    """
     try:
         # Before opening: a pipe would wait for a writer, and a device may never end.
         if not stat.S_ISREG(path.stat().st_mode):
@@ -142,12 +157,7 @@ def read_report(path: Path) -> Report:
         raise _bad(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > MAX_REPORT_BYTES:
         raise _bad(path, f"larger than {MAX_REPORT_BYTES >> 20} MiB, which no report needs")
-    with without_collector():
-        report = _decode(raw, path)
-        problem = find_inconsistency(report)
-    if problem is not None:
-        raise _bad(path, problem)
-    return report
+    return raw
 
 
 def json_schema() -> str:

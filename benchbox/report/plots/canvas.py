@@ -80,10 +80,21 @@ def render(plot: Plot, file_format: FileFormat = "svg") -> bytes:
         mpl.rcdefaults()  # whatever a matplotlibrc says
         mpl.rcParams.update(_SETTINGS)
         buffer = io.BytesIO()
-        plot.draw().savefig(buffer, format=file_format, dpi=200, metadata=metadata[file_format])
+        figure = plot.draw()
+        _lay_out(figure, 200 if file_format == "png" else 72)
+        figure.savefig(buffer, format=file_format, dpi=figure.dpi, metadata=metadata[file_format])
     content = buffer.getvalue()
     # XML knows no such characters, and a name may hold them.
     return _NO_XML.sub(b"", content) if file_format == "svg" else content
+
+
+def _lay_out(figure: Figure, dpi: int) -> None:
+    """Find everything its place once. Saving would do so twice, and that is most of a picture's time."""
+    figure.set_dpi(dpi)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def new_figure(title: str, width: float, height: float) -> Figure:
@@ -109,9 +120,17 @@ def panels(title: str, count: int, *, height: float = 3.4) -> tuple[Figure, list
 def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
     """One legend for all panels, outside of them, so that it hides no data."""
     if handles:
-        longest = max(len(handle.get_label()) for handle in handles)
-        columns = max(1, min(len(handles), 130 // (longest + 9)))  # as many as fit into 8.4 inches
-        figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
+        widths = [len(handle.get_label()) + 9 for handle in handles]
+        figure.legend(handles=list(handles), loc="outside lower center", ncols=_num_columns(widths))
+
+
+def _num_columns(widths: Sequence[int], room: int = 130) -> int:
+    """As many as fit into 8.4 inches; matplotlib fills a legend column by column."""
+    for columns in range(len(widths), 1, -1):
+        rows = -(-len(widths) // columns)
+        if sum(max(widths[start : start + rows]) for start in range(0, len(widths), rows)) <= room:
+            return columns
+    return 1
 
 
 def doubling_axis(axes: Axes, values: Sequence[int], label: str) -> None:

@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const table = document.getElementById("table");
+  if (!table) return; // a page of plans or comparisons alone
   const body = table.tBodies[0];
   const rows = Array.from(body.rows, (row) => ({
     row,
