@@ -69,7 +69,12 @@
   };
   controls.addEventListener("input", choose);
   controls.addEventListener("change", choose);
-  controls.addEventListener("reset", () => setTimeout(choose));
+  controls.addEventListener("reset", (event) => {
+    event.preventDefault(); // the browser's own reset comes after this event
+    search.value = "";
+    selects.forEach((select) => { select.value = ""; });
+    choose();
+  });
   controls.addEventListener("submit", (event) => event.preventDefault());
   controls.hidden = false;
 
