@@ -6,6 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchbox.report.plots.plot import Plot
@@ -125,10 +126,14 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
 
 
 def _num_columns(widths: Sequence[int], room: int = 130) -> int:
-    """As many as fit into 8.4 inches; matplotlib fills a legend column by column."""
+    """As many as fit into 8.4 inches, each as wide as the widest label in it.
+
+    matplotlib fills a legend column by column; the first ones are longer by one where it does not come out.
+    """
     for columns in range(len(widths), 1, -1):
-        rows = -(-len(widths) // columns)
-        if sum(max(widths[start : start + rows]) for start in range(0, len(widths), rows)) <= room:
+        rows, num_longer = divmod(len(widths), columns)
+        ends = [place * rows + min(place, num_longer) for place in range(columns + 1)]
+        if sum(max(widths[start:end]) for start, end in pairwise(ends)) <= room:
             return columns
     return 1
 
