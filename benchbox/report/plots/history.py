@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_LINES = 7
+LEAST_REPORTS = 4
+"""Two at each level; see :data:`benchbox.analyze.history.MIN_REPORTS_AT_A_LEVEL`."""
+TOO_FEW = "A change of level cannot be told from fewer than four reports"
 
 
 class _Line(NamedTuple):
@@ -94,7 +97,9 @@ def _lines(found: History, ordered: Mapping[str, Report]) -> list[_Line]:
 def _description(lines: Sequence[_Line], dates: Sequence[str]) -> str:
     start = f"Samples/s of {len(lines)} cases over {len(dates)} reports; the first is 100 %."
     changes = [f"{text} from {dates[place]} on" for place, text in _changes(lines).items()]
-    return f"{start} {'; '.join(changes).capitalize() if changes else 'No level changed'}."
+    if changes:
+        return f"{start} {'; '.join(changes)}."
+    return f"{start} {'No level changed' if len(dates) >= LEAST_REPORTS else TOO_FEW}."
 
 
 def _changes(lines: Sequence[_Line]) -> dict[int, str]:
