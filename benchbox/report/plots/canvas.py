@@ -81,21 +81,10 @@ def render(plot: Plot, file_format: FileFormat = "svg") -> bytes:
         mpl.rcdefaults()  # whatever a matplotlibrc says
         mpl.rcParams.update(_SETTINGS)
         buffer = io.BytesIO()
-        figure = plot.draw()
-        _lay_out(figure, 200 if file_format == "png" else 72)
-        figure.savefig(buffer, format=file_format, dpi=figure.dpi, metadata=metadata[file_format])
+        plot.draw().savefig(buffer, format=file_format, dpi=200, metadata=metadata[file_format])
     content = buffer.getvalue()
     # XML knows no such characters, and a name may hold them.
     return _NO_XML.sub(b"", content) if file_format == "svg" else content
-
-
-def _lay_out(figure: Figure, dpi: int) -> None:
-    """Find everything its place once. Saving would do so twice, and that is most of a picture's time."""
-    figure.set_dpi(dpi)
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
-        figure.set_layout_engine("none")
 
 
 def new_figure(title: str, width: float, height: float) -> Figure:
