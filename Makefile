@@ -1,6 +1,7 @@
 # make bench: measure this machine with suites/quick.toml.   make test: all checks.   Both install first.
 # make slow: real runs whose verdict rests on times, for a quiet machine.   make perf: what benchbox costs.
-# make pages: an HTML page beside each committed report.   make pictures: docs/images, in Chromium.
+# make pages: an HTML page beside each committed report.   make pictures: docs/images, in Chromium,
+# and what the documents' commands print.
 # PYTHON is the interpreter that makes the virtual environment; SUITE and OUT choose what bench runs;
 # JOBS is how many processes run the tests.
 
@@ -44,6 +45,7 @@ $(PAGES): %/page.html: %/report.json $(INSTALLED)
 
 pictures: $(INSTALLED)
 	PYTHONPATH=. $(BIN)/python docs/pictures.py
+	PYTHONPATH=. $(BIN)/python docs/outputs.py
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -98,13 +98,18 @@ def run(line: str, folder: Path) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("path", [path for path in DOCUMENTS if commands(path)], ids=lambda path: path.stem)
-def test_commands_print_what_is_shown(path: Path, tmp_path: Path) -> None:
+def prepare(path: Path, folder: Path) -> None:
+    """What the document's commands need: the repository's data, and the files that the document shows."""
     for name in ("reports", "suites", "hw_profiles"):
-        (tmp_path / name).symlink_to(ROOT / name)
+        (folder / name).symlink_to(ROOT / name)
     for block in blocks(path):
         if block.language in ("python", "toml") and block.info:
-            (tmp_path / block.info).write_text(block.text)
+            (folder / block.info).write_text(block.text)
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if commands(path)], ids=lambda path: path.stem)
+def test_commands_print_what_is_shown(path: Path, tmp_path: Path) -> None:
+    prepare(path, tmp_path)
     for command in commands(path):
         # A long run is shown by the report that such a run left.
         line = f"benchbox report {COMMITTED}" if command.slow else command.line

@@ -68,7 +68,7 @@ def history_of(reports: Sequence[ReportRates], across: frozenset[str] = frozense
     Raises:
         BadInputError: with fields in ``across`` left out, two cases of one report are the same.
     """
-    ordered = sorted(reports, key=lambda report: _time(report.created_at))
+    ordered = sorted(reports, key=lambda report: measured_at(report.created_at))
     kept, left_out = [], []
     for report in ordered:
         differing = [
@@ -187,7 +187,7 @@ def _deviation(part: Sequence[float]) -> float:
     return sum([abs(value - centre) for value in part])
 
 
-def _time(created_at: str) -> datetime:
+def measured_at(created_at: str) -> datetime:
     """Readable ones in order, with a zone; others first."""
     try:
         time = datetime.fromisoformat(created_at)

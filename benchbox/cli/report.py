@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def report(
-    files: Annotated[list[Path], typer.Argument(help="report.json files.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="report.json files; for a page also the JSON of `compare` and of `plan`."),
+    ],
     output_format: Annotated[
         Literal["terminal", "markdown", "html", "csv", "pytest-benchmark", "bencher"],
         typer.Option("--format"),
@@ -29,7 +32,7 @@ def report(
     """Show reports in the terminal, or as Markdown, an HTML page, CSV, or a tracker's JSON."""
     from rich.console import Console
 
-    from benchbox.cli.output import check_out, write_result
+    from benchbox.cli.output import check_out
     from benchbox.report.files import read_report
     from benchbox.report.terminal import terminal_view
 
@@ -37,21 +40,39 @@ def report(
         if output_format == "terminal":
             raise BadInputError("--out: needs a --format other than terminal")
         check_out(out, files)
+    if output_format == "html":
+        _show(_page(files), out)
+        return
     reports = [read_report(file) for file in files]
     if output_format != "terminal":
-        text = _render(output_format, reports)
-        if out is None:
-            sys.stdout.write(text)
-        else:
-            write_result(text.encode(), out)
+        _show(_render(output_format, reports), out)
         return
     console = Console()
     for one in reports:
         console.print(terminal_view(one, console.width))
 
 
+def _show(text: str, out: Path | None) -> None:
+    from benchbox.cli.output import write_result
+
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_result(text.encode(), out)
+
+
+def _page(files: Sequence[Path]) -> str:
+    """Verdicts by the rules of this version, as `benchbox diagnose` gives them."""
+    from benchbox.report.build import rediagnosed
+    from benchbox.report.documents import read_documents
+    from benchbox.report.html.page import render_page
+
+    found = read_documents(files)
+    return render_page(list(map(rediagnosed, found.reports)), found.comparisons, found.plans)
+
+
 def _render(
-    output_format: Literal["markdown", "html", "csv", "pytest-benchmark", "bencher"],
+    output_format: Literal["markdown", "csv", "pytest-benchmark", "bencher"],
     reports: Sequence[Report],
 ) -> str:
     match output_format:
@@ -59,10 +80,6 @@ def _render(
             from benchbox.report.markdown import render_markdown
 
             return "\n".join(render_markdown(one) for one in reports)
-        case "html":
-            from benchbox.report.html.page import render_page
-
-            return render_page(reports)
         case "csv":
             from benchbox.report.csvfile import render_csv
 

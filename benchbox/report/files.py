@@ -136,7 +136,7 @@ def read_report(path: Path) -> Report:
             mistyped, or its parts do not fit each other. One line that names file and key, with nothing in it
             that a terminal would obey.
     """
-    raw = _read(path)
+    raw = read_raw(path)
     with without_collector():
         report = _decode(raw, path, Report)
         problem = find_inconsistency(report)
@@ -151,7 +151,7 @@ def read_times(path: Path) -> ReportTimes:
     Raises:
         BadInputError: as for :func:`read_report`, as far as what is read goes.
     """
-    raw = _read(path)
+    raw = read_raw(path)
     with without_collector():
         report = _decode(raw, path, ReportTimes)
         problem = find_inconsistent_times(report)
@@ -160,7 +160,12 @@ def read_times(path: Path) -> ReportTimes:
     return report
 
 
-def _read(path: Path) -> bytes:
+def read_raw(path: Path) -> bytes:
+    """The bytes of a file that anybody may have written.
+
+    Raises:
+        BadInputError: missing, no regular file, or larger than 128 MiB.
+    """
     try:
         # Before opening: a pipe would wait for a writer, and a device may never end.
         if not stat.S_ISREG(path.stat().st_mode):

@@ -12,7 +12,7 @@ import msgspec
 
 from benchbox.errors import BadInputError
 from benchbox.report.csvfile import csv_cell
-from benchbox.report.files import MAX_REPORT_BYTES
+from benchbox.report.files import read_raw
 from benchbox.report.markdown_table import pipe_table
 from benchbox.report.text import UNKNOWN, clean, escape_markdown, significant
 from benchbox.schema import Answer, Configuration, Estimate, PlanResult
@@ -48,23 +48,23 @@ def terminal_plan(result: PlanResult, top: int) -> Group:
             f"{_scaled(one.energy_j, 3.6e6)}\n{_scaled(one.carbon_g, 1e3)}",
             _verdicts(one),
         )
-    lines = [Text(line) for line in _answers(result)]
-    return Group(*lines, Text(), table, Text(), *(Text(line) for line in _closing(result)))
+    lines = [Text(line) for line in plan_answers(result)]
+    return Group(*lines, Text(), table, Text(), *(Text(line) for line in plan_closing(result)))
 
 
 def render_plan_markdown(result: PlanResult, top: int) -> str:
     """The same as Markdown."""
-    titles = (
-        "",
-        "configuration",
-        "time",
-        "80 %",
-        f"cost {result.currency or ''}".rstrip(),
-        "80 %",
-        "kWh",
-        "kg CO2",
-    )
-    rows = []
+    lines = ["# Plan", "", *(f"- {escape_markdown(line)}" for line in plan_answers(result)), ""]
+    titles, rows = plan_table(result, top)
+    lines += pipe_table(titles, rows, num_text_columns=2)
+    return "\n".join([*lines, "", *(f"- {escape_markdown(line)}" for line in plan_closing(result)), ""])
+
+
+def plan_table(result: PlanResult, top: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Titles and the ``top`` best configurations, a row each; the first two columns are words."""
+    cost_title = f"cost {result.currency or ''}".rstrip()
+    titles = ("", "configuration", "time", "80 %", cost_title, "80 %", "kWh", "kg CO2", "ok")
+    rows: list[tuple[str, ...]] = []
     for place, one in enumerate(result.configurations[:top]):
         cost, cost_range = _money(one.cost)
         rows.append(
@@ -80,9 +80,7 @@ def render_plan_markdown(result: PlanResult, top: int) -> str:
                 _verdicts(one),
             )
         )
-    lines = ["# Plan", "", *(f"- {escape_markdown(line)}" for line in _answers(result)), ""]
-    lines += pipe_table((*titles, "ok"), rows, num_text_columns=2)
-    return "\n".join([*lines, "", *(f"- {escape_markdown(line)}" for line in _closing(result)), ""])
+    return titles, rows
 
 
 def render_plan_json(result: PlanResult) -> str:
@@ -96,11 +94,9 @@ def read_plan(path: Path) -> PlanResult:
     Raises:
         BadInputError: it cannot be read, is larger than 128 MiB, or is no plan.
     """
+    raw = read_raw(path)
     try:
-        raw = path.read_bytes() if path.stat().st_size <= MAX_REPORT_BYTES else b""
         return msgspec.json.decode(raw, type=PlanResult)
-    except OSError as error:
-        raise BadInputError(f"{clean(str(path))}: cannot be read: {error.strerror or error}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise BadInputError(
             f"{clean(str(path))}: not a plan; benchbox plan --format json writes one"
@@ -124,7 +120,8 @@ def render_plan_csv(result: PlanResult) -> str:
     return buffer.getvalue()
 
 
-def _answers(result: PlanResult) -> list[str]:
+def plan_answers(result: PlanResult) -> list[str]:
+    """The job, then what is fastest and cheapest, then whether deadline and budget can be kept."""
     fastest = result.configurations[result.fastest]
     lines = [
         f"{result.samples:,} samples; {result.num_considered:,} configurations",
@@ -156,7 +153,8 @@ def _limit(name: str, answer: Answer, show: Callable[[float], str]) -> str:
     return line if answer.verdict == "yes" else f"{line}; {show(answer.enough)} would be enough"
 
 
-def _closing(result: PlanResult) -> list[str]:
+def plan_closing(result: PlanResult) -> list[str]:
+    """What stands below the table: what its letters mean, what was left out, what the figures rest on."""
     lines = ["m measured, i interpolated, p predicted; intervals of 80 %; F on the front of time and cost"]
     if result.prices_date is not None:
         lines.append(f"prices of {result.prices_date.isoformat()}, in {result.currency}")

@@ -92,9 +92,10 @@ def failed_cases(report: Report) -> list[CaseResult]:
 
 
 def reason_text(result: CaseResult) -> str:
-    """Why a case did not end as ``ok``."""
-    if result.reason:
-        return clean(result.reason, 300)
+    """Why a case did not end as ``ok``. Never empty: a reason may hold nothing that can be shown."""
+    reason = clean(result.reason or "", 300)
+    if reason:
+        return reason
     return "its turn had not come" if result.outcome is None else "no reason was recorded"
 
 

@@ -81,8 +81,12 @@ def throttled_spans(result: CaseResult) -> list[tuple[float, float]]:
     attempts = [attempt for attempt in result.attempts if attempt.outcome == "ok"]
     for attempt, start in zip(attempts, _starts(attempts), strict=True):
         for device in attempt.devices:
-            times = [start + (at - _first_at(attempt)) / 1e9 for at in device.sample_at_ns]
-            for place, mask in enumerate(device.throttle_reasons or ()):
+            masks = device.throttle_reasons or ()
+            if not any(mask and mask & SLOWING_REASONS_MASK for mask in masks):
+                continue
+            first_at_ns = _first_at(attempt)
+            times = [start + (at_ns - first_at_ns) / 1e9 for at_ns in device.sample_at_ns]
+            for place, mask in enumerate(masks):
                 if mask and mask & SLOWING_REASONS_MASK:
                     before = times[max(0, place - 1)]
                     spans.append(((before + times[place]) / 2, times[place]))
@@ -104,17 +108,35 @@ def _series(
         ]
         if not columns:
             continue
-        first_at_ns = _first_at(attempt)
-        own = []
-        # Devices are sampled together, so that their columns are equally long; a shorter one ends the series.
-        for at_ns, *values in zip(columns[0][0], *(column for _, column in columns), strict=False):
-            known = [value * scale for value in values if value is not None]
-            if known:
-                at_s = start + (at_ns - first_at_ns) / 1e9
-                own.append(Point(number, at_s, sum(known) / len(known), min(known), max(known)))
-        points += _thinned(own, share)
+        offset_s = start - _first_at(attempt) / 1e9
+        points += _thinned(_samples(number, columns, offset_s, scale), share)
         num_lines = max(num_lines, len(columns))
     return points, num_lines
+
+
+def _samples(
+    attempt: int,
+    columns: Sequence[tuple[Sequence[int], Sequence[float | None]]],
+    offset_s: float,
+    scale: float,
+) -> list[Point]:
+    """A point for each sample of an attempt; ``columns`` are each source's times and values."""
+    times_ns = columns[0][0]
+    if len(columns) == 1:  # nearly always, and quicker
+        return [
+            Point(attempt, offset_s + at_ns / 1e9, scaled, scaled, scaled)
+            for at_ns, value in zip(times_ns, columns[0][1], strict=False)
+            if value is not None
+            for scaled in (value * scale,)
+        ]
+    found = []
+    # Devices are sampled together, so that their columns are equally long; a shorter one ends the series.
+    for at_ns, *values in zip(times_ns, *(column for _, column in columns), strict=False):
+        known = [value * scale for value in values if value is not None]
+        if known:
+            at_s = offset_s + at_ns / 1e9
+            found.append(Point(attempt, at_s, sum(known) / len(known), min(known), max(known)))
+    return found
 
 
 def _thinned(points: list[Point], most: int) -> list[Point]:

@@ -34,7 +34,9 @@ def telemetry_lines(report: Report, width: int) -> list[str]:
     series = [] if result is None else case_series(result, 400)
     if result is None or not series:
         return []
-    room = max(_MIN_WIDTH, min(60, width - _NAME_WIDTH - _RANGE_WIDTH - 2))
+    # No wider than there are samples, or most columns would be blank.
+    most_samples = max(len(one.points) for one in series)
+    room = max(_MIN_WIDTH, min(60, most_samples, width - _NAME_WIDTH - _RANGE_WIDTH - 2))
     labels = case_labels([case.case for case in report.cases])
     end_s = max(point.at_s for one in series for point in one.points)
     lines = [f"Telemetry of {labels[result.case.case_id]}, each line from 0:"]

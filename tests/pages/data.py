@@ -92,7 +92,9 @@ def make_sweep(
         host_to_device_bytes_per_s=55.1e9,
         probe_s=4.2,
     )
-    return replace(report, cases=tuple(map(_enriched, report.cases)), ceilings=ceilings)
+    return replace(
+        report, cases=tuple(_enriched(result, cases) for result in report.cases), ceilings=ceilings
+    )
 
 
 def make_many(num_cases: int) -> Report:
@@ -237,7 +239,7 @@ def _estimate(case: Case) -> MemoryEstimate:
     )
 
 
-def _enriched(result: CaseResult) -> CaseResult:
+def _enriched(result: CaseResult, cases: Sequence[Case]) -> CaseResult:
     result = replace(result, memory_estimate=_estimate(result.case))
     if result.summary is None:
         return result
@@ -258,9 +260,16 @@ def _enriched(result: CaseResult) -> CaseResult:
             predicted_speedup=Interval(low=1.04, high=1.18),
         ),
     )
+    alone = next(
+        (case for case in cases if case == replace(result.case, case_id=case.case_id, world_size=1)), None
+    )
     scaling = (
-        Scaling(weak_efficiency=weak, weak_efficiency_interval=Interval(low=weak * 0.99, high=weak * 1.01))
-        if weak is not None
+        Scaling(
+            weak_efficiency=weak,
+            weak_efficiency_interval=Interval(low=weak * 0.99, high=weak * 1.01),
+            weak_baseline_case_id=alone.case_id,
+        )
+        if weak is not None and alone is not None
         else None
     )
     return replace(result, diagnosis=diagnosis, scaling=scaling)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,16 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
+from benchbox.analyze.plan import plan as plan_job
+from benchbox.plan.hardware import load_profiles
 from benchbox.report.files import read_report
 from benchbox.report.html.page import render_page
-from benchbox.schema import Report
+from benchbox.report.html.side_by_side import compare_with_first
+from benchbox.schema import DevicePrice, PlanJob, Prices, Report
 from tests.factories import hostile_report, make_report
 from tests.pages.browser import complaints, requested, set_view
 from tests.pages.data import make_sweep
+from tests.plans import simple_report
 
 Open = Callable[..., webdriver.Chrome]
 COMMITTED = sorted((Path(__file__).parents[2] / "reports").glob("*/*/report.json"))
@@ -273,11 +278,46 @@ def test_several_reports_stand_side_by_side(tmp_path: Path, opened: Open) -> Non
     rows = browser.find_elements(By.CSS_SELECTOR, ".matrix tbody tr")
     assert len(rows) == 24
     assert "0.500 ×" in rows[0].text
+    assert "No verdict, unless that is the point" in browser.find_element(By.ID, "side-by-side").text
     choose(browser, "report", "NVIDIA A100-SXM4-80GB")
     assert len(shown(browser)) == len(other.cases)
     for width in (390, 1440):
         set_view(browser, width)
         assert browser.execute_script(OVERFLOW) <= 0
+
+
+def test_a_page_of_history_comparison_and_plan_fits_and_says_nothing_aloud(
+    tmp_path: Path, opened: Open
+) -> None:
+    batches, precisions = (16, 64), ("bf16",)
+    reports = [
+        make_sweep(batches, precisions, slower=1.0 if day < 3 else 1.1, created_at=f"2026-01-0{day + 1}")
+        for day in range(6)
+    ]
+    comparison = compare_with_first(reports[:4:3], ["<img src=x>" * 9, "new"])
+    job = PlanJob(samples=10**9, targets=("A100-SXM4-80GB",), counts=(1, 2, 4))
+    price = DevicePrice(name="A100-SXM4-80GB", per_hour=2.0)
+    prices = Prices(currency="EUR", date=date(2026, 1, 5), device=(price,))
+    plan = plan_job([simple_report()], job, 10**9, None, prices, load_profiles(), 100)
+    page = tmp_path / "page.html"
+    page.write_text(render_page(reports, comparison, [plan]), encoding="utf-8")
+    browser = opened(page)
+    assert requested(browser) == [page.as_uri()]
+    assert complaints(browser) == []
+    assert browser.find_elements(By.TAG_NAME, "img") == []
+    assert len(shown(browser)) == 24
+    for place in ("history", "side-by-side", "comparison0", "plan0-section"):
+        (link,) = browser.find_elements(By.CSS_SELECTOR, f'nav a[href="#{place}"]')
+        assert browser.find_element(By.ID, place).text.startswith(link.text)
+    poor = [pair for pair in browser.execute_script(CONTRASTS) if pair[1] < 4.5]
+    assert poor == []
+    for width in (390, 800, 1440):
+        set_view(browser, width)
+        assert browser.execute_script(OVERFLOW) <= 0, width
+    page.write_text(render_page([], comparison, [plan]), encoding="utf-8")
+    browser = opened(page)
+    assert complaints(browser) == []
+    assert browser.find_element(By.TAG_NAME, "h1").text == "Comparison and plan"
 
 
 HOSTILE = [

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import html
 import re
+from datetime import date
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from benchbox.analyze.plan import plan as plan_job
+from benchbox.errors import BadInputError
+from benchbox.plan.hardware import load_profiles
+from benchbox.report.build import rediagnosed
+from benchbox.report.comparison_files import render_comparison_json
+from benchbox.report.comparison_text import counts_sentence, interval_text, ratio_text, rule_sentence
+from benchbox.report.diagnosis import full_text
+from benchbox.report.documents import read_documents
+from benchbox.report.figures import STAR
+from benchbox.report.files import write_report
 from benchbox.report.html.answer import BOTTLENECKS, answer
+from benchbox.report.html.comparison import verdicts
 from benchbox.report.html.page import render_page
+from benchbox.report.html.pictures import pictures
 from benchbox.report.html.shapes import histogram, roofline_dot
-from benchbox.report.html.side_by_side import configurations
+from benchbox.report.html.side_by_side import Mark, compare_with_first, configurations
 from benchbox.report.html.table import render_table
+from benchbox.report.plan_view import plan_answers, plan_closing, render_plan_json
+from benchbox.report.plots.plot import report_labels
 from benchbox.report.plots.roofline import Point, Roofs
-from benchbox.report.text import significant
-from benchbox.schema import Diagnosis, Interval, Report
+from benchbox.report.text import case_labels, significant
+from benchbox.schema import DevicePrice, Diagnosis, Interval, PlanJob, Prices, Report
 from tests.factories import hostile_report, make_profile, make_report
 from tests.pages.data import make_sweep
-
-VOID = {"meta", "br", "input", "rect", "path", "circle", "use", "i"}
+from tests.plans import simple_report
 
 
 class Outline(HTMLParser):
@@ -97,6 +113,8 @@ class TestPage:
 
 @settings(max_examples=12, deadline=None)
 @given(st.one_of(st.text(max_size=60), st.text(alphabet="<>/&;\"'=!-{}% ab", max_size=60)))
+@example(" ")
+@example("\u200b")
 def test_any_text_keeps_to_its_place(text: str) -> None:
     encodable = text.encode("utf-8", "replace").decode()
     assert (
@@ -115,9 +133,9 @@ class TestAnswer:
         summary = sweep.cases[found.best.place].summary
         assert summary is not None
         assert [meter.share for meter in found.meters] == [summary.mfu, summary.ceiling_fraction]
-        assert found.bottleneck == "Most likely held back by the device's arithmetic."
+        assert found.bottleneck == "Held back by compute (likely): the device's arithmetic."
         assert found.next_step is not None
-        assert "per_device_batch_size = 1024: foretold 1.04 to 1.18 times as fast" in found.next_step
+        assert found.next_step.endswith("(1.04 to 1.18 times the rate)")
         assert ("cases ok", "23 of 24") in found.facts
 
     def test_samples_of_other_workloads_are_not_compared(self) -> None:
@@ -143,7 +161,9 @@ class TestAnswer:
         assert found.meters == ()
         assert found.no_ceiling is not None
         assert "benchbox hw init" in found.no_ceiling
-        assert found.bottleneck == "What holds it back could not be told from what was measured."
+        assert found.bottleneck == (
+            "unknown (unsure): what holds it back could not be told from what was measured."
+        )
 
     def test_a_report_from_before_there_were_verdicts_shows_its_longest_phase(self) -> None:
         report = make_report("cpu")
@@ -158,7 +178,8 @@ class TestAnswer:
         report = replace(sweep, cases=tuple(replace(c, diagnosis=diagnosis) for c in sweep.cases))
         sentence = answer(report).bottleneck
         assert sentence.endswith(".")
-        assert sentence.startswith("What holds it back" if bottleneck == "unknown" else "Held back by ")
+        unknown = bottleneck == "unknown"
+        assert sentence.startswith("unknown (sure): " if unknown else f"Held back by {bottleneck} (sure): ")
 
 
 class TestSideBySide:
@@ -176,19 +197,190 @@ class TestSideBySide:
             )
             for report, rate in ((one, 100.0), (two, 50.0))
         ]
-        rows = configurations([replace(r, cases=(case,)) for r, case in zip((one, two), cases, strict=True)])
+        reports = [replace(r, cases=(case,)) for r, case in zip((one, two), cases, strict=True)]
+        rows = configurations(reports, compare_with_first(reports, ["one", "two"]))
         (row,) = rows
         first, second = row.entries
         assert first is not None
         assert second is not None
         assert (first.ratio, first.width, second.width) == (None, 100, 50)
+        assert first.marks == second.marks == ()
         assert second.ratio == "0.500 × (0.480 to 0.521)"  # 1.03 to the power of the root of two
 
     def test_a_configuration_of_one_report_alone_is_left_out(self) -> None:
         one = make_sweep(batches=(16, 32), precisions=("bf16",))
         two = make_sweep(batches=(16,), precisions=("bf16", "fp32"), name="other")
-        labels = [row.label for row in configurations([one, two])]
+        labels = [row.label for row in configurations([one, two], compare_with_first([one, two], ["a", "b"]))]
         assert labels == ["reference-cnn b16 bf16", "reference-cnn b16 bf16 ckpt"]
+
+    def test_verdicts_are_the_comparisons(self) -> None:
+        one = make_sweep(batches=(16, 64), precisions=("bf16",))
+        two = make_sweep(
+            batches=(16, 64), precisions=("bf16",), slower=1.2, created_at="2026-02-05T12:34:56+00:00"
+        )
+        names = report_labels([one, two])
+        (comparison,) = compare_with_first([one, two], names)
+        for row, case in zip(configurations([one, two], [comparison]), comparison.cases, strict=True):
+            _, second = row.entries
+            assert second is not None
+            assert case.verdict == "slower"
+            assert second.marks[0] == Mark("slower", "worse")
+            assert second.ratio == f"{ratio_text(case.metrics[0])} × ({interval_text(case.metrics[0])})"
+            assert any(mark.text.startswith("energy +") for mark in second.marks)
+        assert verdicts(comparison).sentence == f"{counts_sentence(comparison)}."
+        page = render_page([one, two])
+        assert page.count('<span class="verdict-mark worse">slower</span>') == len(comparison.cases)
+        assert html.escape(rule_sentence(comparison)) in page
+
+    def test_different_devices_get_ratios_and_no_verdict(self) -> None:
+        one = make_sweep(batches=(16,), precisions=("bf16",))
+        two = make_sweep(batches=(16,), precisions=("bf16",), slower=2, name="other")
+        comparisons = compare_with_first([one, two], report_labels([one, two]))
+        for row in configurations([one, two], comparisons):
+            _, second = row.entries
+            assert second is not None
+            assert second.marks == ()
+            assert second.ratio is not None
+            assert second.ratio.startswith("0.500 ×")
+        page = render_page([one, two])
+        assert (
+            "2 not-comparable. No verdict, unless that is the point: benchbox compare --across device."
+            in page
+        )
+        assert "differs: devices.name: NVIDIA H100 80GB HBM3 -&gt; other" in page
+        assert "verdict-mark" not in page.partition("</style>")[2]
+
+    def test_a_case_that_does_not_end_ok_any_more_is_a_regression(self) -> None:
+        one = make_sweep(batches=(16, 64), precisions=("bf16",))
+        failed = replace(one.cases[0], outcome="oom", reason="out of memory", summary=None, attempts=())
+        two = replace(one, cases=(failed, *one.cases[1:]))
+        rows = configurations([one, two], compare_with_first([one, two], ["a", "b"]))
+        entry = rows[0].entries[1]
+        assert entry is not None
+        assert (entry.rate, entry.outcome, entry.marks) == (None, "oom", (Mark("regression", "worse"),))
+
+
+class TestHistory:
+    @pytest.fixture
+    def reports(self) -> list[Report]:
+        return [
+            make_sweep(
+                batches=(16, 64),
+                precisions=("bf16",),
+                slower=1.0 if day < 4 else 1.1,
+                created_at=f"2026-01-{day + 1:02d}T00:00:00+00:00",
+            )
+            for day in range(8)
+        ]
+
+    def test_a_page_of_many_reports_shows_where_the_level_changed(self, reports: list[Report]) -> None:
+        page = render_page(reports)
+        assert '<section id="history">' in page
+        assert "4 cases −9.1 % from 2026-01-05 00:00 on" in page
+        assert "<h2>8 reports</h2>" in page
+        assert '<article class="answer">' not in page
+        assert page.count("<figure>") == len(set(re.findall(r'aria-label="Data of ([^"]+),', page)))
+
+    def test_two_reports_are_no_history(self, reports: list[Report]) -> None:
+        assert '<section id="history">' not in render_page(reports[:2])
+
+    def test_of_many_reports_the_newest_of_a_device_is_drawn(self, reports: list[Report]) -> None:
+        figures, missing = pictures([*reversed(reports), make_sweep(batches=(16, 64), name="other")])
+        assert [figure.name for figure in figures].count("roofline0") == 1
+        assert any("the newest of a device" in text for text in missing)
+        memory = next(figure.plot for figure in figures if figure.name == "memory")
+        assert len(memory.rows) == 4 + 8
+        assert not any("roofline2" in figure.name for figure in figures)
+
+
+class TestFromFiles:
+    """What ``compare`` and ``plan`` write, on a page without reports and beside one."""
+
+    @pytest.fixture
+    def files(self, tmp_path: Path) -> dict[str, Path]:
+        one = make_sweep(batches=(16, 64), precisions=("bf16",))
+        two = make_sweep(batches=(16, 64), precisions=("bf16",), slower=1.2)
+        comparison = compare_with_first([one, two], ["<b>base</b>", "new"])
+        prices = Prices(
+            currency="EUR", date=date(2026, 1, 5), device=(DevicePrice(name="A100-SXM4-80GB", per_hour=2.0),)
+        )
+        job = PlanJob(samples=10**9, targets=("A100-SXM4-80GB",), counts=(1, 2, 4))
+        result = plan_job([simple_report()], job, 10**9, None, prices, load_profiles(), 100)
+        files = {name: tmp_path / f"{name}.json" for name in ("report", "comparison", "plan")}
+        write_report(one, files["report"])
+        files["comparison"].write_text(render_comparison_json(comparison))
+        files["plan"].write_text(render_plan_json(result))
+        return files
+
+    def test_each_kind_is_known_by_what_stands_in_it(self, files: dict[str, Path]) -> None:
+        found = read_documents([files["plan"], files["comparison"], files["report"]])
+        assert [len(kind) for kind in found] == [1, 1, 1]
+        page = render_page(*found)
+        assert Outline(page).open == []
+        for place in ('id="answer"', 'id="comparison0"', 'id="plan0-section"', 'id="cases"'):
+            assert place in page
+        ids = re.findall(r'\sid="([^"]+)"', page)
+        assert len(ids) == len(set(ids))
+
+    def test_a_plan_alone(self, files: dict[str, Path]) -> None:
+        found = read_documents([files["plan"]])
+        page = render_page(*found)
+        for line in (*plan_answers(found.plans[0]), *plan_closing(found.plans[0])):
+            assert html.escape(line) in page
+        assert "<title>Plan · benchbox</title>" in page
+        assert "no other beats" in page
+        assert page.count('<th scope="row">') == len(found.plans[0].configurations)
+        assert 'id="cases"' not in page
+
+    def test_a_plan_without_prices_says_so(self) -> None:
+        job = PlanJob(samples=10**9, targets=("A100-SXM4-80GB",))
+        result = plan_job([simple_report()], job, 10**9, None, None, load_profiles(), 100)
+        page = render_page([], plans=[result])
+        assert "no configuration has a price" in page
+        assert "<svg" not in page
+
+    def test_a_comparison_alone(self, files: dict[str, Path]) -> None:
+        page = render_page(*read_documents([files["comparison"]]))
+        assert page.count('<span class="verdict-mark worse">slower</span>') == 4
+        assert "&lt;b&gt;base&lt;/b&gt;" in page
+        assert "<b>base</b>" not in page
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ('{"comparisons": [{}]}', "not a comparison; benchbox compare"),
+            ('{"comparisons": 1}', "not a comparison; benchbox compare"),
+            ('{"configurations": []}', "not a plan; benchbox plan"),
+            ("[1]", "expected `object`"),
+            ("{", "not valid JSON"),
+            ('{"environment":' + "[" * 100_000, "nested too deeply"),
+        ],
+    )
+    def test_what_is_neither_is_refused_in_one_line(self, text: str, told: str, tmp_path: Path) -> None:
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(BadInputError, match=re.escape(told)) as caught:
+            read_documents([tmp_path / "x.json"])
+        assert "\n" not in str(caught.value)
+
+
+class TestWords:
+    def test_the_page_says_what_diagnose_says(self, sweep: Report) -> None:
+        report = rediagnosed(sweep)
+        page = html.unescape(render_page([report]))
+        labels = case_labels([result.case for result in report.cases])
+        num_lines = 0
+        for result in report.cases:
+            head, *lines = full_text(report, result, labels[result.case.case_id]).splitlines()
+            assert result.diagnosis is None or head.partition(": ")[2] in page
+            for line in lines:
+                assert line.strip().removeprefix("· ").removeprefix("next: ") in page
+                num_lines += 1
+        assert num_lines > 2 * len(report.cases)
+
+    def test_a_star_stands_where_the_footnote_speaks_of_one(self) -> None:
+        page = render_page([hostile_report("x")])
+        assert STAR in page
+        assert re.search(r"<td data-value=\"[^\"]+\">± [\d.]+ %\*</td>", page)
 
 
 class TestShapes:

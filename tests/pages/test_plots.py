@@ -13,12 +13,13 @@ from xml.etree import ElementTree as ET
 import pytest
 from msgspec.structs import replace
 
+from benchbox.analyze.history import MIN_REPORTS_AT_A_LEVEL
 from benchbox.analyze.plan import plan as plan_job
 from benchbox.errors import BadInputError, NothingToPlotError
 from benchbox.plan.hardware import load_profiles
 from benchbox.report.plan_view import read_plan, render_plan_json
 from benchbox.report.plots import canvas
-from benchbox.report.plots.history import history
+from benchbox.report.plots.history import LEAST_REPORTS, history
 from benchbox.report.plots.memory import memory
 from benchbox.report.plots.phases import phases
 from benchbox.report.plots.plan import plan
@@ -220,10 +221,36 @@ class TestOthers:
         new = make_sweep(batches=(16,), precisions=("bf16",), slower=1.25, created_at="2026-03-01T00:00:00Z")
         old = make_sweep(batches=(16,), precisions=("bf16",), created_at="2026-02-01T00:00:00Z")
         plot = history([new, old])
-        shares = [row[-1] for row in plot.rows if row[0] == "reference-cnn b16 bf16"]
+        shares = [row[4] for row in plot.rows if row[0] == "reference-cnn b16 bf16"]
         assert shares == ["100.0 %", "80.00 %"]
+        assert plot.description.endswith("cannot be told from fewer than four reports.")
         with pytest.raises(NothingToPlotError, match="two of the reports"):
             history([old])
+
+    def test_history_marks_where_the_level_changed_and_leaves_other_machines_out(self) -> None:
+        reports = [
+            make_sweep(
+                batches=(16,),
+                precisions=("bf16",),
+                slower=1.0 if day < 4 else 1.1,
+                created_at=f"2026-01-{day + 1:02d}T00:00:00Z",
+            )
+            for day in range(8)
+        ]
+        other = make_sweep(
+            batches=(16,), precisions=("bf16",), name="other", created_at="2026-01-01T09:00:00Z"
+        )
+        plot = history([other, *reports])
+        levels = {row[1]: row[5] for row in plot.rows if row[0] == "reference-cnn b16 bf16"}
+        assert [date for date, level in levels.items() if level] == ["2026-01-05 00:00"]
+        assert levels["2026-01-05 00:00"] == "−9.1 %"
+        assert plot.description.endswith("the first is 100 %. 2 cases −9.1 % from 2026-01-05 00:00 on.")
+        assert history(reports[:4]).description.endswith("No level changed.")
+        assert LEAST_REPORTS == 2 * MIN_REPORTS_AT_A_LEVEL
+        assert plot.notes == ("Left out, because it differs from the newest in devices.name: other.",)
+        words = texts(canvas.render(plot))
+        assert "level changes" in words
+        assert " 2 cases −9.1 %" in words or "2 cases −9.1 %" in words
 
     def test_a_plan_is_drawn_from_what_the_command_wrote(self, tmp_path: Path) -> None:
         prices = Prices(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from benchbox.report.diagnosis import evidence_text, step_text, verdict_text
 from benchbox.report.facts import device_name, phase_times
 from benchbox.report.plots.phases import PHASES, phase_shares
 from benchbox.report.text import (
@@ -17,27 +18,27 @@ from benchbox.report.text import (
     plus_minus,
     significant,
 )
-from benchbox.schema import Case, CaseResult, CaseSummary, Diagnosis, Evidence, Report
+from benchbox.schema import Case, CaseResult, CaseSummary, Diagnosis, Report
 
 BOTTLENECKS = {
     "compute": "the device's arithmetic",
     "memory-bandwidth": "the device's memory bandwidth",
     "optimizer": "the optimizer's update of the weights",
     "input": "waiting for input",
-    "host-launch": "the host, which launches kernels more slowly than they run",
+    "host-launch": "the host launches kernels more slowly than they run",
     "host-memory": "the host's memory",
     "communication": "communication between devices",
     "memory-capacity": "the size of the device's memory",
-    "power-or-thermal": "power or heat, which hold the clocks back",
+    "power-or-thermal": "power or heat hold the clocks back",
     "mixed": "several things at once",
 }
-_OPENINGS = {"sure": "Held back by", "likely": "Most likely held back by", "unsure": "Perhaps held back by"}
 
 
 class Meter(NamedTuple):
     """A share of something: 1.0 is all of it."""
 
     label: str
+    short: str
     share: float
     text: str
 
@@ -90,7 +91,7 @@ def answer(report: Report) -> Answer:
         no_ceiling=None if meters or summary is None else _no_ceiling(report),
         bottleneck=_bottleneck(winner),
         evidence=evidence_texts(winner.diagnosis) if winner and winner.diagnosis else (),
-        next_step=_next_step(winner),
+        next_step=next_step(winner.diagnosis) if winner else None,
         facts=_facts(report, summary),
     )
 
@@ -124,10 +125,11 @@ def _meters(summary: CaseSummary | None) -> tuple[Meter, ...]:
     if summary and summary.mfu is not None and summary.mfu_peak_tflops is not None:
         peak = f"{significant(summary.mfu_peak_tflops)} TFLOP/s, dense {summary.mfu_peak_precision or ''}"
         label = f"of the vendor's peak ({clean(peak)})"
-        meters.append(Meter(label, summary.mfu, percent(100 * summary.mfu)))
+        meters.append(Meter(label, "of the vendor's peak", summary.mfu, percent(100 * summary.mfu)))
     if summary and summary.ceiling_fraction is not None and summary.ceiling_tflops is not None:
         label = f"of what matrix products reached here ({significant(summary.ceiling_tflops)} TFLOP/s)"
-        meters.append(Meter(label, summary.ceiling_fraction, percent(100 * summary.ceiling_fraction)))
+        share = summary.ceiling_fraction
+        meters.append(Meter(label, "of reached here", share, percent(100 * share)))
     return tuple(meters)
 
 
@@ -154,38 +156,23 @@ def _bottleneck(result: CaseResult | None) -> str:
 
 
 def bottleneck_sentence(diagnosis: Diagnosis) -> str:
-    """The verdict in a sentence."""
+    """The verdict as ``benchbox diagnose`` words it, and what it means."""
     what = BOTTLENECKS.get(diagnosis.bottleneck)
     if what is None:
-        return "What holds it back could not be told from what was measured."
-    return f"{_OPENINGS[diagnosis.sureness]} {what}."
+        return f"{verdict_text(diagnosis)}: what holds it back could not be told from what was measured."
+    return f"Held back by {verdict_text(diagnosis)}: {what}."
 
 
 def evidence_texts(diagnosis: Diagnosis) -> tuple[str, ...]:
-    """``55.2 % of the rate that matrix products reached here``, each figure once."""
-    return tuple(f"{_evidence_value(one)} {clean(one.what)}" for one in diagnosis.evidence)
+    """The figures behind the verdict, in the words of ``benchbox diagnose``."""
+    return tuple(clean(evidence_text(one)) for one in diagnosis.evidence)
 
 
-def _evidence_value(evidence: Evidence) -> str:
-    match evidence.unit:
-        case "ns":
-            return duration(evidence.value)
-        case "bytes":
-            return memory(evidence.value)
-        case unit:
-            return clean(f"{significant(evidence.value)} {unit}")
-
-
-def _next_step(result: CaseResult | None) -> str | None:
-    if result is None or result.diagnosis is None or result.diagnosis.next_step is None:
+def next_step(diagnosis: Diagnosis | None) -> str | None:
+    """What to change, and what that should bring; ``None`` where nothing is suggested."""
+    if diagnosis is None or diagnosis.next_step is None:
         return None
-    text = clean(result.diagnosis.next_step)
-    suggestion = result.diagnosis.suggestion
-    if suggestion is None or suggestion.predicted_speedup is None:
-        return text
-    speedup = suggestion.predicted_speedup
-    value = clean(f"{suggestion.axis} = {suggestion.value}", 80)
-    return f"{text} ({value}: foretold {speedup.low:.2f} to {speedup.high:.2f} times as fast.)"
+    return clean(step_text(diagnosis))
 
 
 def _facts(report: Report, summary: CaseSummary | None) -> tuple[tuple[str, str], ...]:

@@ -16,6 +16,8 @@ class Column(NamedTuple):
     meaning: str
     value: Callable[[CaseResult], float | None]
     text: Callable[[float], str]
+    mark: Callable[[CaseResult], str] = lambda _: ""
+    """What stands behind the figure."""
 
 
 class Cell(NamedTuple):
@@ -33,7 +35,7 @@ def known_columns(results: Sequence[CaseResult]) -> list[Column]:
 def cell(column: Column, result: CaseResult) -> Cell:
     """One cell."""
     value = column.value(result)
-    return Cell(None, None) if value is None else Cell(column.text(value), value)
+    return Cell(None, None) if value is None else Cell(column.text(value) + column.mark(result), value)
 
 
 def _summary(name: str, factor: float = 1.0) -> Callable[[CaseResult], float | None]:
@@ -64,8 +66,11 @@ def interval_text(summary: CaseSummary | None) -> str | None:
     """``± 0.42 %``, with a star where it rests on the steps of one attempt."""
     if summary is None or summary.samples_per_second_interval is None:
         return None
-    star = "*" if summary.interval_basis == "steps" else ""
-    return plus_minus(summary.samples_per_second_interval) + star
+    return plus_minus(summary.samples_per_second_interval) + _star(summary)
+
+
+def _star(summary: CaseSummary | None) -> str:
+    return "*" if summary and summary.interval_basis == "steps" else ""
 
 
 COLUMNS = (
@@ -81,6 +86,7 @@ COLUMNS = (
         "Half of the 95 % interval of samples/s. It knows nothing of other machines or other days.",
         _half_width,
         lambda v: f"± {significant(v, 2)} %" if v < 1000 else "± over 999 %",
+        lambda result: _star(result.summary),
     ),
     Column(
         "MFU",

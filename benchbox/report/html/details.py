@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 from benchbox.analyze.ranks import longest_steps
 from benchbox.report import sentences
+from benchbox.report.diagnosis import class_lines
 from benchbox.report.facts import loss_check, outcome_word, phase_times, stop_reasons, warmup_ends
 from benchbox.report.html import shapes
-from benchbox.report.html.answer import bottleneck_sentence, evidence_texts
+from benchbox.report.html.answer import bottleneck_sentence, evidence_texts, next_step
 from benchbox.report.html.columns import interval_text
 from benchbox.report.plots.memory import MEASURED, PARTS, measured_bytes
 from benchbox.report.plots.roofline import Roofs, step_point
 from benchbox.report.text import UNKNOWN, clean, duration, memory, percent, significant
-from benchbox.schema import CaseResult, CaseSummary
+from benchbox.schema import CaseResult, CaseSummary, Report
 
 MAX_STDERR_LINES = 20
 
@@ -46,12 +47,13 @@ class Detail(NamedTuple):
     phases: tuple[list[shapes.Box], list[shapes.PhaseRow]] | None
     memory: MemoryView | None
     roofline: shapes.RooflineDot | None
+    operators: tuple[str, ...]
+    """Where a profiled step's time goes, a line for each class of operators."""
     stderr: str | None
 
 
-def detail(result: CaseResult, label: str, device: str, roofs: Sequence[Roofs], max_points: int) -> Detail:
-    """``device`` is ``cpu`` or ``cuda``; ``roofs`` are those of the report's machine; a telemetry strip has
-    at most ``max_points``."""
+def detail(report: Report, result: CaseResult, label: str, roofs: Sequence[Roofs], max_points: int) -> Detail:
+    """``roofs`` are those of the report's machine; a telemetry strip has at most ``max_points``."""
     summary, diagnosis, timed = result.summary, result.diagnosis, phase_times(result)
     point = step_point(result, label)
     return Detail(
@@ -62,13 +64,14 @@ def detail(result: CaseResult, label: str, device: str, roofs: Sequence[Roofs], 
         facts=tuple(_facts(result)),
         bottleneck=bottleneck_sentence(diagnosis) if diagnosis else None,
         evidence=evidence_texts(diagnosis) if diagnosis else (),
-        next_step=clean(diagnosis.next_step) if diagnosis and diagnosis.next_step else None,
+        next_step=next_step(diagnosis),
         hints=tuple(clean(hint) for hint in result.hints),
         histogram=_histogram(result),
         telemetry=shapes.telemetry(result, max_points) if summary else None,
         phases=shapes.phase_boxes(timed) if timed else None,
-        memory=_memory(result, device),
+        memory=_memory(result, report.environment.device),
         roofline=shapes.roofline_dot(point, roofs) if point else None,
+        operators=tuple(map(clean, class_lines(report, result))),
         stderr=_stderr(result),
     )
 

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from benchbox.errors import NothingToPlotError
 from benchbox.report import sentences
+from benchbox.report.comparison_text import rule_sentence
 from benchbox.report.environment_rows import environment_rows
 from benchbox.report.facts import outcome_word
 from benchbox.report.figures import STAR, rests_on_steps
 from benchbox.report.hints import report_hints
 from benchbox.report.html.answer import Answer, answer
-from benchbox.report.html.columns import Cell, cell, known_columns
+from benchbox.report.html.columns import Cell, Column, cell, known_columns
+from benchbox.report.html.comparison import comparison_view, verdicts
 from benchbox.report.html.details import Detail, detail
-from benchbox.report.html.figures import InlineFigure, inline
-from benchbox.report.html.side_by_side import configurations
+from benchbox.report.html.pictures import pictures
+from benchbox.report.html.plan import plan_section
+from benchbox.report.html.side_by_side import compare_with_first, configurations
 from benchbox.report.html.template_files import environment, source
-from benchbox.report.plots.history import history
-from benchbox.report.plots.memory import memory
-from benchbox.report.plots.phases import phases
-from benchbox.report.plots.plot import Plot, report_labels
-from benchbox.report.plots.roofline import known_roofs, roofline
-from benchbox.report.plots.scaling import scaling
-from benchbox.report.plots.throughput import throughput
+from benchbox.report.plots.plot import report_labels
+from benchbox.report.plots.roofline import known_roofs
 from benchbox.report.text import case_labels, clean
-from benchbox.schema import CaseResult, Report
+from benchbox.schema import CaseResult, PlanResult, Report
+from benchbox.schema.comparison import Comparison
 
 AXES = (
     ("model", "model"),
@@ -43,6 +41,9 @@ AXES = (
 )
 MAX_TABLE_ROWS = 300
 """A picture's data beyond that stands as tab-separated text: a table of so many cells is slow to open."""
+
+MAX_CARDS = 3
+"""The answers of more reports stand in a table."""
 
 MANY_CASES, MAX_POINTS, MAX_POINTS_OF_MANY = 200, 72, 36
 """Points of a telemetry strip: fewer where there are so many cases that the page would grow too large."""
@@ -80,12 +81,17 @@ class Section(NamedTuple):
     environment: tuple[tuple[str, str], ...]
 
 
-def render_page(reports: Sequence[Report]) -> str:
-    """The whole page for one report, or for several side by side."""
+def render_page(
+    reports: Sequence[Report],
+    comparisons: Sequence[Comparison] = (),
+    plans: Sequence[PlanResult] = (),
+) -> str:
+    """The whole page: reports, several of them side by side, then comparisons and plans from files."""
     style, script = source("page.css"), source("page.js")
     names = report_labels(reports)
     rows, filters, columns = _table(reports, names)
-    figures, missing = _figures(reports)
+    figures, missing = pictures(reports)
+    compared = compare_with_first(reports, names)
     return (
         environment()
         .get_template("page.html.j2")
@@ -93,19 +99,33 @@ def render_page(reports: Sequence[Report]) -> str:
             policy=_policy(style, script),
             style=style,
             script=script,
-            title=names[0] if len(reports) == 1 else f"{len(reports)} reports: {', '.join(names)}",
+            title=_title(names, comparisons, plans),
             sections=[_section(report, name) for report, name in zip(reports, names, strict=True)],
+            max_cards=MAX_CARDS,
             names=names,
             columns=columns,
             rows=rows,
             filters=filters,
             star=STAR if any(rests_on_steps(report) for report in reports) else None,
-            figures=figures,
+            history=[figure for figure in figures if figure.name == "history"],
+            figures=[figure for figure in figures if figure.name != "history"],
             missing=missing,
-            configurations=configurations(reports) if len(reports) > 1 else [],
+            verdicts=list(map(verdicts, compared)),
+            rule=next((rule_sentence(one) for one in compared if one.is_comparable()), None),
+            configurations=configurations(reports, compared) if compared else [],
+            comparisons=list(map(comparison_view, comparisons)),
+            plans=[plan_section(plan, place) for place, plan in enumerate(plans)],
             max_table_rows=MAX_TABLE_ROWS,
         )
     )
+
+
+def _title(names: Sequence[str], comparisons: Sequence[Comparison], plans: Sequence[PlanResult]) -> str:
+    if len(names) == 1:
+        return names[0]
+    if names:
+        return f"{len(names)} reports: {', '.join(names)}"
+    return "Plan" if plans and not comparisons else "Comparison" if not plans else "Comparison and plan"
 
 
 def _policy(style: str, script: str) -> str:
@@ -134,9 +154,7 @@ def _section(report: Report, name: str) -> Section:
     )
 
 
-def _table(
-    reports: Sequence[Report], names: Sequence[str]
-) -> tuple[list[Row], list[Filter], Sequence[object]]:
+def _table(reports: Sequence[Report], names: Sequence[str]) -> tuple[list[Row], list[Filter], list[Column]]:
     results = [
         (number, place, result)
         for number, report in enumerate(reports)
@@ -155,11 +173,7 @@ def _table(
             report=number,
             place=place,
             detail=detail(
-                result,
-                labels[number][result.case.case_id],
-                reports[number].environment.device,
-                roofs[number],
-                max_points,
+                reports[number], result, labels[number][result.case.case_id], roofs[number], max_points
             ),
             cells=tuple(cell(column, result) for column in columns),
             axes=tuple(values[p] for p in kept),
@@ -177,24 +191,3 @@ def _axis_values(result: CaseResult, name: str) -> list[str]:
 
 def _ordered(values: set[str]) -> tuple[str, ...]:
     return tuple(sorted(values, key=lambda v: (0, int(v), "") if v.isdecimal() else (1, 0, v)))
-
-
-def _figures(reports: Sequence[Report]) -> tuple[list[InlineFigure], list[str]]:
-    """The pictures that there is something for, and why the others are missing."""
-    wanted: list[tuple[str, Callable[[], Plot]]] = [
-        ("throughput", lambda: throughput(reports)),
-        ("scaling", lambda: scaling(reports)),
-        ("memory", lambda: memory(reports)),
-        ("phases", lambda: phases(reports)),
-    ]
-    for place, report in enumerate(reports):
-        wanted.append((f"roofline{place}", lambda report=report: roofline([report])))  # type: ignore[misc]
-    if len(reports) > 1:
-        wanted.append(("history", lambda: history(reports)))
-    figures, missing = [], []
-    for name, make in wanted:
-        try:
-            figures.append(inline(make(), name))
-        except NothingToPlotError as reason:
-            missing.append(clean(str(reason)))
-    return figures, list(dict.fromkeys(missing))

@@ -6,6 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchbox.report.plots.plot import Plot
@@ -109,9 +110,21 @@ def panels(title: str, count: int, *, height: float = 3.4) -> tuple[Figure, list
 def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
     """One legend for all panels, outside of them, so that it hides no data."""
     if handles:
-        longest = max(len(handle.get_label()) for handle in handles)
-        columns = max(1, min(len(handles), 130 // (longest + 9)))  # as many as fit into 8.4 inches
-        figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
+        widths = [len(handle.get_label()) + 9 for handle in handles]
+        figure.legend(handles=list(handles), loc="outside lower center", ncols=_num_columns(widths))
+
+
+def _num_columns(widths: Sequence[int], room: int = 130) -> int:
+    """As many as fit into 8.4 inches, each as wide as the widest label in it.
+
+    matplotlib fills a legend column by column; the first ones are longer by one where it does not come out.
+    """
+    for columns in range(len(widths), 1, -1):
+        rows, num_longer = divmod(len(widths), columns)
+        ends = [place * rows + min(place, num_longer) for place in range(columns + 1)]
+        if sum(max(widths[start:end]) for start, end in pairwise(ends)) <= room:
+            return columns
+    return 1
 
 
 def doubling_axis(axes: Axes, values: Sequence[int], label: str) -> None:

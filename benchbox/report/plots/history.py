@@ -2,72 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchbox.errors import NothingToPlotError
-from benchbox.report.facts import device_name
-from benchbox.report.plots.canvas import MARKERS, MUTED, SERIES, legend_below, new_figure
-from benchbox.report.plots.plot import Plot, listing
+from benchbox.report.plots.canvas import INK, MARKERS, MUTED, SERIES, legend_below, new_figure
+from benchbox.report.plots.plot import Plot, listing, report_labels
 from benchbox.report.text import UNKNOWN, case_labels, clean, plus_minus, significant
 from benchbox.schema import CaseSummary, Report
+from benchbox.schema.history import History
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_LINES = 7
+LEAST_REPORTS = 4
+"""Two at each level; see :data:`benchbox.analyze.history.MIN_REPORTS_AT_A_LEVEL`."""
+TOO_FEW = "A change of level cannot be told from fewer than four reports"
 
 
 class _Line(NamedTuple):
     label: str
     points: list[tuple[int, CaseSummary]]
     """Place of the report in time, and the figures there."""
+    changes: dict[int, float]
+    """Place of the first report at a new level, and that level over the one before."""
 
 
 def history(reports: Sequence[Report]) -> Plot:
-    """A line for each case that at least two reports measured, as a share of its first rate.
+    """A line for each case that at least two reports measured, as a share of its first rate, and where its
+    level changed, as ``benchbox history`` finds it.
 
     Where there are more than fit, those that moved most are drawn.
 
     Raises:
-        NothingToPlotError: no case stands in two reports.
+        NothingToPlotError: no case stands in two reports that can be compared with the newest.
     """
-    ordered = sorted(reports, key=lambda report: report.created_at)
-    lines = [line for line in _lines(ordered) if len(line.points) > 1]
+    from benchbox.analyze.history import history_of, measured_at, rates_of
+
+    names = report_labels(reports)
+    found = history_of([rates_of(name, report) for name, report in zip(names, reports, strict=True)])
+    left_out = {one.report: one.fields for one in found.left_out}
+    by_name = {n: report for n, report in zip(names, reports, strict=True) if n not in left_out}
+    ordered = dict(sorted(by_name.items(), key=lambda one: measured_at(one[1].created_at)))
+    lines = [line for line in _lines(found, ordered) if len(line.points) > 1]
     if not lines:
-        raise NothingToPlotError("history: no case was measured in two of the reports")
+        raise NothingToPlotError("history: no case was measured in two of the reports on one machine")
     kept = sorted(sorted(lines, key=_movement, reverse=True)[:MAX_LINES], key=lines.index)
     spare = [line.label for line in lines if line not in kept]
-    dates = [clean(report.created_at[:16].replace("T", " ")) for report in ordered]
-    rows = [
-        (line.label, dates[place], significant(s.samples_per_second, 4), _interval(s), _ratio(line, s))
-        for line in lines
-        for place, s in line.points
-    ]
-    devices = list(dict.fromkeys(clean(device_name(report.environment), 60) for report in ordered))
+    dates = [clean(report.created_at[:16].replace("T", " ")) for report in ordered.values()]
     notes = [f"Left out, because they moved less: {listing(spare)}."] if spare else []
-    if len(devices) > 1:
-        notes.append(f"Not one machine's history: the reports come from {listing(devices)}.")
+    notes += [
+        f"Left out, because it differs from the newest in {listing(list(map(clean, fields)))}: {name}."
+        for name, fields in left_out.items()
+    ]
+    rows = [
+        (line.label, dates[place], *_cells(line, place, summary))
+        for line in lines
+        for place, summary in line.points
+    ]
     return Plot(
         title=f"History: {len(ordered)} reports",
-        description=f"Samples/s of {len(lines)} cases over {len(ordered)} reports; the first is 100 %.",
-        columns=("case", "report", "samples/s", "95 %", "of the first"),
+        description=_description(lines, dates),
+        columns=("case", "report", "samples/s", "95 %", "of the first", "new level"),
         rows=tuple(rows),
         notes=tuple(notes),
-        draw=lambda: _draw(f"History · {len(ordered)} reports", kept, dates),
+        draw=lambda: _draw(f"History · {len(ordered)} reports", kept, lines, dates),
     )
 
 
-def _lines(ordered: Sequence[Report]) -> list[_Line]:
-    """Cases are the same where their id is: it is a hash of what they mean."""
-    found: dict[str, _Line] = {}
-    for place, report in enumerate(ordered):
-        labels = case_labels([result.case for result in report.cases])
-        for result in report.cases:
-            if result.summary is not None:
-                line = found.setdefault(result.case.case_id, _Line(labels[result.case.case_id], []))
-                line.points.append((place, result.summary))
-    return list(found.values())
+def _lines(found: History, ordered: Mapping[str, Report]) -> list[_Line]:
+    labels = case_labels([course.case for course in found.cases])
+    places = {name: place for place, name in enumerate(ordered)}
+    summaries = {
+        (name, result.case.case_id): result.summary
+        for name, report in ordered.items()
+        for result in report.cases
+    }
+    lines = []
+    for course in found.cases:
+        known = [(p.report, summaries.get((p.report, course.case.case_id))) for p in course.points]
+        lines.append(
+            _Line(
+                labels[course.case.case_id],
+                [(places[name], summary) for name, summary in known if summary is not None],
+                {places[change.report]: change.ratio for change in course.changes},
+            )
+        )
+    return lines
+
+
+def _description(lines: Sequence[_Line], dates: Sequence[str]) -> str:
+    start = f"Samples/s of {len(lines)} cases over {len(dates)} reports; the first is 100 %."
+    changes = [f"{text} from {dates[place]} on" for place, text in _changes(lines).items()]
+    if changes:
+        return f"{start} {'; '.join(changes)}."
+    return f"{start} {'No level changed' if len(dates) >= LEAST_REPORTS else TOO_FEW}."
+
+
+def _changes(lines: Sequence[_Line]) -> dict[int, str]:
+    """By the place of the first report at the new level: ``3 cases −6.4 to −5.9 %``."""
+    found: dict[int, list[float]] = {}
+    for line in lines:
+        for place, ratio in line.changes.items():
+            found.setdefault(place, []).append(100 * (ratio - 1))
+    return {place: _change(found[place]) for place in sorted(found)}
+
+
+def _change(percents: Sequence[float]) -> str:
+    count = "1 case" if len(percents) == 1 else f"{len(percents)} cases"
+    return f"{count} {_span(percents)}"
+
+
+def _span(percents: Sequence[float]) -> str:
+    ends = [f"{end:+.1f}".replace("-", "−") for end in (min(percents), max(percents))]
+    return f"{' to '.join(dict.fromkeys(ends))} %"
+
+
+def _cells(line: _Line, place: int, summary: CaseSummary) -> tuple[str, ...]:
+    level = _span([100 * (line.changes[place] - 1)]) if place in line.changes else ""
+    return (significant(summary.samples_per_second, 4), _interval(summary), _ratio(line, summary), level)
 
 
 def _movement(line: _Line) -> float:
@@ -85,27 +140,43 @@ def _ratio(line: _Line, summary: CaseSummary) -> str:
     return f"{significant(100 * summary.samples_per_second / first, 4)} %" if first else UNKNOWN
 
 
-def _draw(title: str, lines: Sequence[_Line], dates: Sequence[str]) -> Figure:
+def _draw(title: str, kept: Sequence[_Line], lines: Sequence[_Line], dates: Sequence[str]) -> Figure:
     from matplotlib.lines import Line2D
 
     figure = new_figure(title, 8.4, 4.4)
     axes = figure.subplots()
     handles = []
-    for number, (label, points) in enumerate(lines):
+    for number, line in enumerate(kept):
         color, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
-        share = 100 / (points[0][1].samples_per_second or 1)
-        places = [place for place, _ in points]
-        rates = [summary.samples_per_second * share for _, summary in points]
-        ends = [summary.samples_per_second_interval for _, summary in points]
-        low = [end.low * share if end else rate for end, rate in zip(ends, rates, strict=True)]
-        high = [end.high * share if end else rate for end, rate in zip(ends, rates, strict=True)]
-        axes.plot(places, rates, color=color, marker=marker)
-        axes.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0)
-        handles.append(Line2D([], [], color=color, marker=marker, label=clean(label, 48)))
+        _draw_line(axes, line, color, marker, shade=0.15 if len(kept) < 4 else 0.06)
+        handles.append(Line2D([], [], color=color, marker=marker, label=clean(line.label, 48)))
     axes.axhline(100, color=MUTED, linestyle=":", linewidth=1.2)
+    changes = _changes(lines)
+    for number, (place, text) in enumerate(changes.items()):
+        axes.axvline(place - 0.5, color=INK, linestyle=(0, (4, 2)), linewidth=1.2)
+        # Two heights by turns, so that neighbours can be read.
+        axes.annotate(
+            f" {text}", (place - 0.5, 1.01 + 0.05 * (number % 2)),
+            xycoords=("data", "axes fraction"), fontsize=8.5,
+            ha="left" if place <= 0.75 * len(dates) else "right",
+        )  # fmt: skip
+    if changes:
+        handles.append(Line2D([], [], color=INK, linestyle=(0, (4, 2)), label="level changes"))
     step = -(-len(dates) // 8)
     shown = list(range(0, len(dates), step))
     axes.set_xticks(shown, [dates[place].replace(" ", "\n") for place in shown])
+    axes.set_xlim(-0.4, len(dates) - 0.6)
     axes.set_ylabel("samples/s, % of the first report")
     legend_below(figure, handles)
     return figure
+
+
+def _draw_line(axes: Axes, line: _Line, color: str, marker: str, shade: float) -> None:
+    share = 100 / (line.points[0][1].samples_per_second or 1)
+    places = [place for place, _ in line.points]
+    rates = [summary.samples_per_second * share for _, summary in line.points]
+    ends = [summary.samples_per_second_interval for _, summary in line.points]
+    low = [end.low * share if end else rate for end, rate in zip(ends, rates, strict=True)]
+    high = [end.high * share if end else rate for end, rate in zip(ends, rates, strict=True)]
+    axes.plot(places, rates, color=color, marker=marker)
+    axes.fill_between(places, low, high, color=color, alpha=shade, linewidth=0)

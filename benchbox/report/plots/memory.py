@@ -118,7 +118,7 @@ def _draw(title: str, rows: Sequence[_Row]) -> Figure:
     axes = figure.subplots()
     axes.grid(visible=False, axis="y")
     longest = [max(row.measured.values(), default=0) / GIB for row in rows]
-    axes.hlines(range(len(rows)), 0, longest, color=GRID, linewidth=2.5)
+    axes.hlines(range(len(rows)), 0, longest, color=GRID, linewidth=2.5, zorder=0.9)  # behind the bars
     handles = [*_draw_estimates(axes, rows), *_draw_measured(axes, rows)]
     sizes = {row.estimate.device_memory_bytes for row in rows if row.estimate}
     if len(sizes) == 1 and (total := sizes.pop()) and total < 2.5 * max(map(_size, rows)):

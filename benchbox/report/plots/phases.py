@@ -91,7 +91,7 @@ def _draw(title: str, rows: Sequence[_Row]) -> Figure:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for place, row in enumerate(rows):
         whole = sum(getattr(row.phases, field) for _, field, _ in PHASES)
-        axes.annotate(f" {duration(whole)}", (100, place), va="center", fontsize=8.5, color=INK)
+        axes.annotate(duration(whole), (101, place), va="center", fontsize=8.5, color=INK)
     axes.set_yticks(places, [clean(row.label, 44) for row in rows], fontsize=8.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchbox.errors import NothingToPlotError
 from benchbox.report.plan_view import configuration_label
@@ -59,7 +59,7 @@ def plan(result: PlanResult) -> Plot:
     ]
     return Plot(
         title="Time and cost",
-        description=f"{len(options)} options by hours and cost; {len(best)} of them are beaten by no other.",
+        description=f"{len(options)} options by hours and cost; no other beats {len(best)} of them in both.",
         columns=("option", "basis", "hours", "hours, from to", unit, f"{unit}, from to", "on the front"),
         rows=tuple(rows),
         notes=(f"On the front without a name in the picture: {listing(spare)}.",) if spare else (),
@@ -97,8 +97,12 @@ def _draw(options: Sequence[_Option], best: Sequence[_Option], unit: str) -> Fig
             [option.hours], [option.cost], marker=_MARKERS[option.basis], color=color,
             alpha=1.0 if option.on_front else 0.45, markerfacecolor=color if option.on_front else "none",
         )  # fmt: skip
-        axes.hlines(option.cost, *_ends(option.hours_interval), color=color, alpha=0.35)
-        axes.vlines(option.hours, *_ends(option.cost_interval), color=color, alpha=0.35)
+        # Faint but on the front: hundreds of crosses would hide the points.
+        look: Any = {"color": color} | (
+            {"alpha": 0.5} if option.on_front else {"alpha": 0.13, "linewidth": 1.0}
+        )
+        axes.hlines(option.cost, *_ends(option.hours_interval), **look)
+        axes.vlines(option.hours, *_ends(option.cost_interval), **look)
     for option in best[:MAX_NAMED]:
         axes.annotate(
             clean(option.label, 40), (option.hours, option.cost), textcoords="offset points", xytext=(6, 6),

@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const table = document.getElementById("table");
+  if (!table) return; // a page of plans or comparisons alone
   const body = table.tBodies[0];
   const rows = Array.from(body.rows, (row) => ({
     row,
@@ -68,7 +69,12 @@
   };
   controls.addEventListener("input", choose);
   controls.addEventListener("change", choose);
-  controls.addEventListener("reset", () => setTimeout(choose));
+  controls.addEventListener("reset", (event) => {
+    event.preventDefault(); // the browser's own reset comes after this event
+    search.value = "";
+    selects.forEach((select) => { select.value = ""; });
+    choose();
+  });
   controls.addEventListener("submit", (event) => event.preventDefault());
   controls.hidden = false;
 

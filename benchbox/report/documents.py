@@ -1,0 +1,71 @@
+"""What a page is made of: reports, and the JSON of comparisons and plans, in files that look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from benchbox.errors import BadInputError
+from benchbox.report.files import read_raw, read_report
+from benchbox.report.plan_view import read_plan
+from benchbox.report.text import clean
+from benchbox.schema import PlanResult, Report
+from benchbox.schema.comparison import Comparison
+
+
+class Documents(NamedTuple):
+    """What stood in the files, each kind in the order of its files."""
+
+    reports: tuple[Report, ...]
+    comparisons: tuple[Comparison, ...]
+    plans: tuple[PlanResult, ...]
+
+
+class _Kind(msgspec.Struct):
+    """The one field by which a kind of file is known; empty where it is missing."""
+
+    comparisons: msgspec.Raw = msgspec.Raw()
+    configurations: msgspec.Raw = msgspec.Raw()
+
+
+class _Comparisons(msgspec.Struct, forbid_unknown_fields=True):
+    comparisons: tuple[Comparison, ...]
+
+
+def read_documents(files: Sequence[Path]) -> Documents:
+    """Read every file; what is neither a comparison nor a plan is taken for a report.
+
+    Raises:
+        BadInputError: as for :func:`~benchbox.report.files.read_report`.
+    """
+    reports: list[Report] = []
+    comparisons: list[Comparison] = []
+    plans: list[PlanResult] = []
+    for file in files:
+        kind = _kind(file)
+        if bytes(kind.comparisons):
+            comparisons += _read_comparisons(file)
+        elif bytes(kind.configurations):
+            plans.append(read_plan(file))
+        else:
+            reports.append(read_report(file))
+    return Documents(tuple(reports), tuple(comparisons), tuple(plans))
+
+
+def _kind(file: Path) -> _Kind:
+    try:
+        return msgspec.json.decode(read_raw(file), type=_Kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _Kind()  # reading it as a report says what is wrong
+
+
+def _read_comparisons(file: Path) -> tuple[Comparison, ...]:
+    try:
+        return msgspec.json.decode(read_raw(file), type=_Comparisons).comparisons
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise BadInputError(
+            f"{clean(str(file))}: not a comparison; benchbox compare --format json writes one"
+        ) from None
