@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchbox.schema import RankResult, WorkerTask
+from benchbox.worker.all_reduce import BUCKET_BYTES
 from tests.worker.tasks import SMALL_CNN, make_case, make_task
 from tests.worker.together import results, torchrun, write_task
 
@@ -124,8 +125,21 @@ def test_communication_is_timed_on_every_rank(
         assert found.exposed_interval_ns.low <= found.exposed_ns <= found.exposed_interval_ns.high
 
 
-def test_the_pass_can_be_left_out(ran: dict[tuple[str, str], Ran]) -> None:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_all_reduce_is_timed_for_the_same_buckets_on_every_rank(
+    ran: dict[tuple[str, str], Ran], strategy: str
+) -> None:
+    first, second = (rank.all_reduce for rank in ran[strategy, "fp32"][1])
+    assert [rate.num_bytes for rate in first] == [rate.num_bytes for rate in second]
+    assert [rate.num_bytes for rate in first] == list(BUCKET_BYTES["cpu"][: len(first)])
+    assert len(first) > 0
+    for ours, theirs in zip(first, second, strict=True):  # of one and the same exchange
+        assert 0.2 < ours.bytes_per_s / theirs.bytes_per_s < 5
+
+
+def test_the_passes_can_be_left_out(ran: dict[tuple[str, str], Ran]) -> None:
     assert ran["ddp", "accumulated"][1][0].communication is None
+    assert ran["ddp", "accumulated"][1][0].all_reduce == ()
 
 
 @pytest.mark.parametrize("key", ALL, ids=" ".join)
