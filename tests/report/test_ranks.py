@@ -125,6 +125,25 @@ class TestMarkdown:
             make_ranks_report(), "Communication"
         )
 
+    def test_where_no_all_reduce_was_timed_the_share_is_unknown(self) -> None:
+        report = make_ranks_report()
+        untimed = replace(
+            report,
+            cases=tuple(
+                replace(
+                    result,
+                    attempts=tuple(
+                        replace(attempt, ranks=tuple(replace(rank, all_reduce=()) for rank in attempt.ranks))
+                        for attempt in result.attempts
+                    ),
+                )
+                for result in report.cases
+            ),
+        )
+        (row,) = [cells(line) for line in section(untimed, "Communication") if "fsdp2" in line]
+        assert row[-2:] == ["226 GB/s", "–"]
+        assert not any("alone reached" in line for line in section(untimed, "Communication")[-2:])
+
     @pytest.mark.parametrize("text", HOSTILE)
     def test_hostile_text_keeps_to_its_cell(self, text: str) -> None:
         report = make_ranks_report()
@@ -193,6 +212,11 @@ def plain(tmp_path: Path) -> dict[str, Any]:
             "cases.5.summary.communication_share",
             None,
             "communication_share_interval`: an interval of nothing",
+        ),
+        (
+            "cases.0.attempts.0.ranks.0.all_reduce",
+            [{"num_bytes": 1, "bytes_per_s": 1.0}],
+            "`cases[0].attempts[0].ranks[0].all_reduce`: there, but the world size is 1",
         ),
         ("cases.0.scaling", {}, "`cases[0].scaling`: there, but the case has one device"),
         (
