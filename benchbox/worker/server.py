@@ -108,8 +108,6 @@ def _import_deepspeed() -> None:
         from benchbox.worker.strategies.zero import import_quietly
 
         import_quietly()
-        # DeepSpeed asks for it when an engine is made, and it imports torch's whole compiler.
-        import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
     except Exception:  # noqa: BLE001 - whatever a broken installation raises
         traceback.print_exc()
     finally:

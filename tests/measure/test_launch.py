@@ -381,12 +381,14 @@ import benchbox.worker.attempt
 from benchbox.worker.server import _import_deepspeed
 before = len(os.listdir("/proc/self/task"))
 _import_deepspeed()
-assert "deepspeed" in sys.modules
+assert "deepspeed.runtime.zero.muon.muon_optimizer" in sys.modules
+assert "torch._inductor.compile_fx" not in sys.modules  # torch's compiler
+assert "TORCHDYNAMO_DISABLE" not in os.environ
 print(len(os.listdir("/proc/self/task")) - before, threading.active_count())
 """
 
 
-def test_importing_deepspeed_starts_no_thread_that_a_fork_would_lose() -> None:
+def test_importing_deepspeed_starts_no_thread_that_a_fork_would_lose_and_no_compiler() -> None:
     done = subprocess.run(
         [sys.executable, "-c", STARTS],
         env=environment(DS_ACCELERATOR="cpu"),
