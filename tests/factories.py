@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from benchbox.report.build import build_report
 from benchbox.schema import (
+    AllReduceRate,
     AttemptResult,
     Case,
     Communication,
@@ -139,6 +140,14 @@ def make_communication(on_ms: float = 20.0, off_ms: float = 15.0, **changes: Any
         "bytes_formula": "2 (W - 1) / W x gradients in fp32",
     } | changes
     return Communication(**fields)
+
+
+def make_all_reduce(rank: int) -> tuple[AllReduceRate, ...]:
+    """Two bucket sizes; rank 1 saw the larger one reach 300 GB/s, rank 0 saw it reach 320."""
+    return (
+        AllReduceRate(num_bytes=4 << 20, bytes_per_s=40e9),
+        AllReduceRate(num_bytes=25 << 20, bytes_per_s=320e9 - 20e9 * rank),
+    )
 
 
 def make_environment(device: str = "cuda") -> Environment:
@@ -304,6 +313,7 @@ def _measured_rank(
         device_uuid=UUIDS[number] if gpu and case.strategy != "single" else None,
         optimizer="torch.optim.Adam(fused=True)" if case.strategy != "single" else None,
         communication=make_communication(level, own_share * level) if first and case.world_size > 1 else None,
+        all_reduce=make_all_reduce(number) if first and case.world_size > 1 else (),
         start_at_ns=10_000_000_000 * (attempt + 1),
         warmup_end="settled" if case.data != "loader" else "step-cap",
         memory=WorkerMemory(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from benchbox.analyze.gathered import Gathered
 from benchbox.analyze.roofline import Place
-from benchbox.schema import Bottleneck, Evidence
+from benchbox.schema import Bottleneck, Communication, Evidence
 from benchbox.stats import mean
 
 _MIN_KERNEL_SHARE = 0.1
@@ -79,6 +79,7 @@ def _communication(gathered: Gathered) -> Cause | None:
         figures = (
             percent("of the step is collectives that nothing hides", share),
             Evidence(what="sent by each rank in a step", value=known[0].bytes_per_step, unit="bytes"),
+            *_of_the_wire(known, gathered.all_reduce_bytes_per_s),
         )
         return Cause("communication", share, figures)
     profile = gathered.profile
@@ -89,6 +90,14 @@ def _communication(gathered: Gathered) -> Cause | None:
     share = waits / whole
     waiting = percent("of operator time is collectives and waiting for them", share)
     return Cause("communication", share, (waiting,), direct=False)
+
+
+def _of_the_wire(known: Sequence[Communication], reached: float | None) -> tuple[Evidence, ...]:
+    """How near to an all-reduce among the same ranks it comes, where the exposed time is surely some."""
+    if reached is None or any(c.exposed_interval_ns.low <= 0 for c in known):
+        return ()
+    rate = known[0].bytes_per_step / mean([c.exposed_ns for c in known]) * 1e9
+    return (percent("of the rate that all-reduces alone reach here", rate / reached),)
 
 
 def _idle(gathered: Gathered, rest: float) -> Cause | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from benchbox.analyze.ranks import best_all_reduce
 from benchbox.schema import (
     BatchSplit,
     Case,
@@ -31,6 +32,8 @@ class Gathered(NamedTuple):
     ablation: InputAblation | None
     communication: Communication | None
     num_parameters: int | None
+    all_reduce_bytes_per_s: float | None
+    """What all-reduces among the case's own ranks reached."""
 
 
 def gather(result: CaseResult) -> Gathered | None:
@@ -51,6 +54,7 @@ def gather(result: CaseResult) -> Gathered | None:
         ablation=next((rank.input_ablation for rank in ranks if rank.input_ablation), None),
         communication=next((rank.communication for rank in ranks if rank.communication), None),
         num_parameters=flops.num_parameters if flops else None,
+        all_reduce_bytes_per_s=best_all_reduce(measured),
     )
 
 

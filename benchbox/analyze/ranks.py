@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from benchbox.schema import AttemptResult, Communication, Interval, RankResult
+from benchbox.schema import (
+    AllReduceCeiling,
+    AttemptResult,
+    CaseResult,
+    Communication,
+    Interval,
+    RankResult,
+)
 from benchbox.stats import mean, mean_interval
 
 STRAGGLER_PCT = 5.0
@@ -73,6 +80,31 @@ def summarize_ranks(attempts: Sequence[AttemptResult]) -> RankSummary:
         communication_bytes_per_step=of_slowest.bytes_per_step,
         communication_bytes_per_s=_bandwidth(of_slowest),
     )
+
+
+def best_all_reduce(attempts: Sequence[AttemptResult]) -> float | None:
+    """The bus bandwidth that an all-reduce among these attempts' ranks reached, in bytes/s.
+
+    The best over bucket sizes and attempts; for one size, of the rank that saw it slowest, because the rank
+    that begins last sees too little of it.
+    """
+    best = [
+        min(rank.bytes_per_s for rank in of_size)
+        for attempt in attempts
+        for of_size in zip(*(rank.all_reduce for rank in attempt.ranks), strict=False)
+    ]
+    return max(best, default=None)
+
+
+def all_reduce_ceilings(results: Sequence[CaseResult]) -> tuple[AllReduceCeiling, ...]:
+    """The best of all cases of each world size that timed it."""
+    best: dict[int, float] = {}
+    for result in results:
+        reached = best_all_reduce(result.attempts)
+        if reached is not None:
+            world_size = result.case.world_size
+            best[world_size] = max(reached, best.get(world_size, 0.0))
+    return tuple(AllReduceCeiling(world_size=n, bytes_per_s=rate) for n, rate in sorted(best.items()))
 
 
 def own_work_ns(attempts: Sequence[AttemptResult]) -> dict[int, int]:

@@ -63,18 +63,21 @@ def worker_variables(
 class WorkerServer:
     """The controller's end of ``benchbox.worker.server``: forks one worker at a time.
 
-    ``python`` is the interpreter that the server and its workers run in.
+    ``python`` is the interpreter that the server and its workers run in. ``with_deepspeed`` has it import
+    DeepSpeed for all of them; where no GPU is.
 
     Raises:
         WorkerStartError: the interpreter or its torch cannot be started.
     """
 
-    def __init__(self, variables: Mapping[str, str], python: str = sys.executable) -> None:
+    def __init__(
+        self, variables: Mapping[str, str], python: str = sys.executable, *, with_deepspeed: bool = False
+    ) -> None:
         self._python = python
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
         try:
             self._process = subprocess.Popen(
-                [python, "-P", "-m", "benchbox.worker.server"],
+                [python, "-P", "-m", "benchbox.worker.server"] + ["--with-deepspeed"] * with_deepspeed,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,

@@ -43,6 +43,13 @@ class Placement(NamedTuple):
         """``CUDA_VISIBLE_DEVICES`` of a worker that trains alone, on the first device."""
         return visible_devices(self.devices[:1], self.facts)
 
+    def forks_deepspeed(self, case: Case) -> bool:
+        """Whether the server that forks the ranks of ``case`` shall have imported DeepSpeed.
+
+        Not on a GPU's machine, where the import asks the driver: a fork must find CUDA untouched.
+        """
+        return not self.devices and case.strategy.startswith("zero")
+
     def rank_variables(self, case: Case, settings: MeasureSettings) -> dict[str, str]:
         """Environment of the ranks of ``case``, on top of the worker server's."""
         num_threads = settings.num_threads or max(1, self.num_threads // case.world_size)

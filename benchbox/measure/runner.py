@@ -177,7 +177,7 @@ class SuiteRun:
         if sampler is None:
             return
         task = self._task(case, cost_settings(self.suite.measure), 0, extra_passes=False)
-        server, variables = self._site.running_server(), self._site.rank_variables(case)
+        server, variables = self._site.running_server(case), self._site.rank_variables(case)
         self.telemetry_cost = cost_of_watching(server, task, sampler, step_s, variables)
         if self.telemetry_cost is not None:
             self._append(JournalLine(telemetry_cost=self.telemetry_cost))

@@ -51,7 +51,7 @@ class Site:
         self._device_choice = device
         self._python = python
         self._added_variables = dict(variables or {})
-        self._server: WorkerServer | None = None
+        self._servers: dict[bool, WorkerServer] = {}  # by whether it has imported DeepSpeed
         self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> Site:
@@ -90,7 +90,7 @@ class Site:
         if reason is not None:
             yield unsupported(task.case, task.attempt, reason)
             return
-        server, sampler = self.running_server(), self.sampler(task.case)
+        server, sampler = self.running_server(task.case), self.sampler(task.case)
         yield from watch_attempt(server, task, sampler, self.rank_variables(task.case))
 
     def rank_variables(self, case: Case) -> dict[str, str]:
@@ -102,25 +102,32 @@ class Site:
         hz = self._settings.telemetry_hz
         return Sampler(hz, self.placement.uuids(case), self.nvml) if hz > 0 else None
 
-    def running_server(self) -> WorkerServer:
-        """The worker server; a new one where there is none, or the last one has ended."""
-        if self._server is not None and self._server.has_ended():
-            self.close_server()
-        if self._server is None:
-            self._server = WorkerServer(self._variables, self._python)
-        return self._server
+    def running_server(self, case: Case | None = None) -> WorkerServer:
+        """The worker server for ``case``; a new one where there is none, or the last one has ended.
+
+        Cases that need DeepSpeed have one of their own, so that the memory of the others has no part of it.
+        """
+        with_deepspeed = case is not None and self.placement.forks_deepspeed(case)
+        server = self._servers.pop(with_deepspeed, None)
+        if server is not None and server.has_ended():
+            server.close()
+            server = None
+        if server is None:
+            variables = self._variables | (self.placement.group_variables() if with_deepspeed else {})
+            server = WorkerServer(variables, self._python, with_deepspeed=with_deepspeed)
+        self._servers[with_deepspeed] = server
+        return server
 
     def close_server(self) -> None:
-        """End the worker server, if there is one, with all that it started."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        """End the worker servers, where there are any, with all that they started."""
+        while self._servers:
+            self._servers.popitem()[1].close()
 
     def _start_first_server(self) -> None:
         settings, num_threads = self._settings, default_num_threads()
         variables = worker_variables(settings, num_threads, None) | self._added_variables
-        self._server = WorkerServer(variables, self._python)
-        answer = ask_torch(self._server, cudnn_benchmark=settings.cudnn_benchmark)
+        self._servers[False] = server = WorkerServer(variables, self._python)
+        answer = ask_torch(server, cudnn_benchmark=settings.cudnn_benchmark)
         answer = answer._replace(facts=name_slice(answer.facts, self.nvml))
         chosen = find_devices(self._device_choice, answer, self.nvml)
         self.placement = self._place(Placement(chosen, answer.facts, num_threads))

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 import benchbox
 from benchbox.analyze.diagnose import diagnose_case
+from benchbox.analyze.ranks import all_reduce_ceilings
 from benchbox.analyze.scaling import scaling_of
 from benchbox.analyze.summary import case_outcome, summarize_case
 from benchbox.report.hints import case_hints
@@ -54,6 +55,8 @@ def build_report(
         )
         for case in suite.cases
     ]
+    if ceilings is not None:
+        ceilings = replace(ceilings, all_reduce=all_reduce_ceilings(cases))
     report = Report(
         schema_version=SCHEMA_VERSION,
         benchbox_version=benchbox.__version__,

@@ -93,7 +93,8 @@ class _Course:
             line.append(f"  {significant(rate)} samples/s, {len(steps)} steps")
         elif attempt.reason:
             line.append(f"  {attempt.reason}")
-        line.append(f"  {duration(attempt.duration_s * 1e9)}", style="dim")
+        if attempt.duration_s > 0:  # nothing was started for what cannot run
+            line.append(f"  {duration(attempt.duration_s * 1e9)}", style="dim")
         return line
 
 

@@ -45,7 +45,9 @@ def result_sentence(result: ConfigurationResult) -> str:
     label, found = configuration_label(result.case), result.largest_batch_size
     match result.ended_by:
         case "nothing-fits":
-            return f"{label}: not even batch {result.smallest_failing_batch_size} fits"
+            why = result.tries[-1].reason if result.tries else None
+            nothing = f"{label}: not even batch {result.smallest_failing_batch_size} fits"
+            return nothing if why is None else f"{nothing}: {clean(why)}"
         case "failure":
             at_least = "" if found is None else f"; {found} fits at least"
             return f"{label}: {clean(result.reason or '')}{at_least}"

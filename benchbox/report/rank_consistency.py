@@ -32,6 +32,8 @@ def _attempt_problems(attempt: AttemptResult, world_size: int, key: str) -> Iter
         if rank.rank in seen:
             yield f"`{here}.rank`: {rank.rank} is there already"
         seen.add(rank.rank)
+        if rank.all_reduce and world_size == 1:
+            yield f"`{here}.all_reduce`: there, but the world size is 1"
         if rank.communication is not None:
             yield from _interval_problems(
                 rank.communication.exposed_interval_ns,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchbox.analyze.ranks import own_work_ns
+from benchbox.analyze.ranks import all_reduce_ceilings, own_work_ns
 from benchbox.report.facts import communication, mean_step_ns, rank_results
 from benchbox.report.markdown_table import pipe_table
 from benchbox.report.text import duration, memory, share, significant
@@ -50,26 +50,36 @@ def _scaling(results: Sequence[CaseResult], labels: dict[str, str]) -> list[str]
 
 
 def _communication(results: Sequence[CaseResult], labels: dict[str, str]) -> list[str]:
+    reached = {one.world_size: one.bytes_per_s for one in all_reduce_ceilings(results)}
     rows = []
     for result in results:
         of_slowest = communication(result)
         if of_slowest is not None:
-            rows.append([labels[result.case.case_id], *_exposed(result, of_slowest)])
+            ceiling = reached.get(result.case.world_size)
+            rows.append([labels[result.case.case_id], *_exposed(result, of_slowest, ceiling)])
     if not rows:
         return []
     titles = ["case", "bytes by", "of a step", "95 %", "with", "without", "bytes a step", "bandwidth"]
+    titles += ["of all-reduce"]
     return [
         "## Communication",
         "",
         "Steps with collectives and without, by turns, in a pass of its own. The share is that of the",
         "slowest rank; what overlaps with arithmetic and what quicker ranks spend waiting is not in it. The",
-        "bandwidth is the bytes that a rank must send over the exposed time, unless that may be none.",
+        "bandwidth is the bytes that a rank must send over the exposed time, unless that may be none. It is",
+        "held against what all-reduces alone reached among as many ranks; above 100 %, much is overlapped.",
         "",
         *pipe_table(titles, rows, num_text_columns=2),
+        *(["", f"All-reduces alone reached {_reached(reached)}."] if reached else []),
     ]
 
 
-def _exposed(result: CaseResult, of_slowest: Communication) -> list[str | None]:
+def _reached(ceilings: dict[int, float]) -> str:
+    rates = [f"{significant(rate / 1e9)} GB/s among {n} ranks" for n, rate in ceilings.items()]
+    return ", ".join(rates)
+
+
+def _exposed(result: CaseResult, of_slowest: Communication, ceiling: float | None) -> list[str | None]:
     summary = result.summary
     assert summary is not None
     bandwidth = summary.communication_bytes_per_s
@@ -81,6 +91,7 @@ def _exposed(result: CaseResult, of_slowest: Communication) -> list[str | None]:
         duration(of_slowest.step_time_off_ns),
         memory(of_slowest.bytes_per_step),
         None if bandwidth is None else f"{significant(bandwidth / 1e9)} GB/s",
+        None if bandwidth is None or ceiling is None else share(bandwidth / ceiling),
     ]
 
 

@@ -32,6 +32,7 @@ from benchbox.schema.environment import DeviceFacts, Environment, HostFacts, Nod
 from benchbox.schema.estimate import CaseEstimate, EstimateTask, MemoryEstimate, SuiteEstimate
 from benchbox.schema.evidence import (
     AllReduceCeiling,
+    AllReduceRate,
     BatchSplit,
     Ceilings,
     Communication,
@@ -95,6 +96,7 @@ __all__ = [
     "SLOWING_REASONS_MASK",
     "THROTTLE_REASONS",
     "AllReduceCeiling",
+    "AllReduceRate",
     "Answer",
     "AttemptResult",
     "Basis",

@@ -31,6 +31,15 @@ class Communication(Record, frozen=True, kw_only=True):
     bytes_formula: str
 
 
+class AllReduceRate(Record, frozen=True, kw_only=True):
+    """The best of a few all-reduces of a bucket, in fp32, as one rank saw it."""
+
+    num_bytes: PositiveInt
+    """Of the bucket."""
+    bytes_per_s: Positive
+    """Bus bandwidth, as in :class:`AllReduceCeiling`."""
+
+
 class OperatorTime(Record, frozen=True, kw_only=True):
     """All operators of one class in the profiled step."""
 
@@ -88,7 +97,7 @@ class PrecisionCeiling(Record, frozen=True, kw_only=True):
 
 
 class AllReduceCeiling(Record, frozen=True, kw_only=True):
-    """The best all-reduce among so many ranks."""
+    """The best all-reduce among so many ranks: over bucket sizes, of the rank that saw it slowest."""
 
     world_size: PositiveInt
     bytes_per_s: Positive
@@ -104,5 +113,6 @@ class Ceilings(Record, frozen=True, kw_only=True):
     host_to_device_bytes_per_s: Positive | None = None
     """From pinned memory; ``None`` on a CPU."""
     all_reduce: tuple[AllReduceCeiling, ...] = ()
+    """From a pass of the cases themselves, one for each world size that any of them trained with."""
     probe_s: NonNegative = 0.0
     """How long the probes took."""

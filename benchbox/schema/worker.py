@@ -15,7 +15,7 @@ from benchbox.schema._base import (
     WarmupEnd,
 )
 from benchbox.schema.case import Case, MeasureSettings
-from benchbox.schema.evidence import BatchSplit, Communication, InputAblation, ProfiledStep
+from benchbox.schema.evidence import AllReduceRate, BatchSplit, Communication, InputAblation, ProfiledStep
 
 
 class NodePlace(Record, frozen=True, kw_only=True):
@@ -176,6 +176,8 @@ class RankResult(Record, frozen=True, kw_only=True):
     """The class that updated the weights, e.g. ``torch.optim.Adam(fused=True)``."""
     communication: Communication | None = None
     """``None`` with one rank, and where the pass was left out."""
+    all_reduce: tuple[AllReduceRate, ...] = ()
+    """By bucket size; empty with one rank, and where the pass was left out."""
     profile: ProfiledStep | None = None
     batch_split: BatchSplit | None = None
     input_ablation: InputAblation | None = None

@@ -15,7 +15,8 @@ def measure_ceilings(device: str, num_threads: int | None, seconds: float) -> Ce
     """Probe ``device`` (``cpu`` or ``cuda:0``) for about ``seconds`` in all.
 
     Every precision that the device computes in at speed is probed, not only those of the suite: whether
-    another one would help is what people ask. All-reduce is not probed, because one process cannot.
+    another one would help is what people ask. All-reduce is not probed, because one process cannot:
+    the ranks of a case time their own.
 
     Raises:
         RuntimeError: there is no such device.

@@ -98,7 +98,7 @@ class Estimator:
         is_linear = memory is not None
         if memory is None:
             memory = constant(trace_fake(setup, case, case.per_device_batch_size, self._import_dirs))
-        layout = layout_of(case, memory)
+        layout = layout_of(case, memory, is_gpu=self._is_gpu)
         estimate = _put_together(case, memory, layout, around)
         if self._memory_bytes is None:
             return estimate
@@ -173,6 +173,7 @@ def _peaks(
     states = sum(peak_of((kind,), trace, sizes) for kind in ("parameter", "gradient", "optimizer"))
     alive = max(alive, states + sum(standing) + layout.update_bytes)
     if not around.is_gpu:
+        alive += layout.host_bytes  # what is offloaded stays in the one memory that there is
         low, high = _widened(case, layout, states, alive, alive)
         base, share = around.context, _RESIDENT_PER_BYTE
         resident = Between(

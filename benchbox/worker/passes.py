@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from benchbox.schema import Flops, WorkerTask
+from benchbox.worker.all_reduce import time_all_reduce
 from benchbox.worker.communication import time_communication
 from benchbox.worker.data import MicroBatches
 from benchbox.worker.engine import Engine
@@ -54,6 +55,8 @@ def extra_passes(
     yield {"flops": flops, "flops_unknown_reason": reason}
     if settings.num_trajectory_steps:
         yield {"loss_check": check_losses(task, device, ranks)}
+    if settings.num_communication_steps and ranks.world_size > 1:
+        yield {"all_reduce": time_all_reduce(device, ranks)}
 
 
 def _flops(task: WorkerTask) -> tuple[Flops | None, str | None]:

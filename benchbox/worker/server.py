@@ -4,6 +4,9 @@ Importing torch takes seconds; a fork takes milliseconds. The server itself neve
 computes, so a fork of it starts as clean as a new process does. The controller starts a new server for every
 round of repetitions: attempts of one case never share a server, and so not its memory layout either.
 
+Started ``--with-deepspeed`` it has imported DeepSpeed as well. That is for a CPU only: on a GPU's machine
+DeepSpeed asks the driver while it is imported, and a fork might find CUDA spoilt.
+
 Lines of JSON on standard input: ``{"task": PATH}`` forks a worker for a task file, with ``"num_ranks"`` one
 that is torchrun's agent and starts so many ranks; ``{"facts": PATH}`` forks one that writes
 :class:`TorchFacts`, ``{"estimate": PATH}`` one that foretells memory, ``{"ceilings": PATH}`` one that writes
@@ -64,6 +67,8 @@ def main() -> None:
     import benchbox.worker.attempt
     import benchbox.worker.facts  # noqa: F401
 
+    if "--with-deepspeed" in sys.argv:
+        _import_deepspeed()
     gc.collect()
     gc.freeze()  # no worker's collector has to walk, and so to copy, what the imports left
 
@@ -91,6 +96,25 @@ def main() -> None:
                 child, gate = _fork(msgspec.json.decode(line, type=Command))
                 _say({"started": child})
                 os.close(gate)
+
+
+def _import_deepspeed() -> None:
+    """Import it for all forks; what it prints must not come between the answers.
+
+    Where it cannot be imported the ranks that need it say so themselves, as their case's outcome.
+    """
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        from benchbox.worker.strategies.zero import import_quietly
+
+        import_quietly()
+    except Exception:  # noqa: BLE001 - whatever a broken installation raises
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os.dup2(answers, 1)
+        os.close(answers)
 
 
 def _say(message: dict[str, int]) -> None:

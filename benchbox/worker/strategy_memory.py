@@ -18,7 +18,8 @@ from benchbox.worker.step_memory import StepMemory
 from benchbox.worker.step_trace import Kind
 
 BUCKET_ELEMENTS = 500_000_000
-"""DeepSpeed's ``reduce_bucket_size``; with ``contiguous_gradients`` that much is allocated, full or not."""
+"""DeepSpeed's ``reduce_bucket_size``; with ``contiguous_gradients`` that much is allocated, full or not. On a
+CPU the kernel gives no page that nobody writes to, so there only what gradients fill is taken."""
 MAX_LIVE_ELEMENTS = 1_000_000_000
 """DeepSpeed's ``stage3_max_live_parameters``: gathered weights that may stand at the same time."""
 _FP32 = 4
@@ -48,7 +49,7 @@ class Layout:
         return [int(size * share) for size, share in zip(sizes, shares, strict=True)]
 
 
-def layout_of(case: Case, memory: StepMemory) -> Layout:
+def layout_of(case: Case, memory: StepMemory, *, is_gpu: bool) -> Layout:
     """The layout of the case's strategy over its world size."""
     kinds, sizes = memory.trace.kinds, memory.fixed
     weights = _Weights(kinds, sizes, element_bytes=_element_bytes(case))
@@ -60,7 +61,7 @@ def layout_of(case: Case, memory: StepMemory) -> Layout:
         case "fsdp2":
             return _fsdp2(weights, case.world_size)
         case _:
-            return _zero(weights, case)
+            return _zero(weights, case, BUCKET_ELEMENTS if is_gpu else min(BUCKET_ELEMENTS, weights.num))
 
 
 def _element_bytes(case: Case) -> int:
@@ -83,7 +84,7 @@ class _Weights:
         return wanted_bytes / self.traced_optimizer_bytes
 
 
-def _zero(weights: _Weights, case: Case) -> Layout:
+def _zero(weights: _Weights, case: Case, bucket_elements: int) -> Layout:
     num, e, rank = weights.num, weights.element_bytes, Fraction(1, case.world_size)
     stage, offloads = int(case.strategy[4]), case.strategy.endswith("-offload")
     states = _FP32_WEIGHTS_AND_ADAM * num * rank
@@ -99,7 +100,7 @@ def _zero(weights: _Weights, case: Case) -> Layout:
         host += e * num * rank if offloads else 0
     return Layout(
         share=share,
-        communication_bytes=e * BUCKET_ELEMENTS,
+        communication_bytes=e * bucket_elements,
         gathered_bytes=gathered,
         update_bytes=0 if offloads else int(_FP32 * num * rank),  # gradients of the own part in fp32
         host_bytes=int(host),

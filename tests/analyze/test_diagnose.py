@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from benchbox.analyze.diagnose import diagnose_case
 from benchbox.schema import (
     THROTTLE_REASONS,
+    AllReduceRate,
     BatchSplit,
     Case,
     CaseResult,
@@ -212,6 +213,12 @@ def test_collectives_are_told_by_leaving_them_out() -> None:
     assert told(found) == ("communication", "sure")
     assert found.suggestion is not None
     assert (found.suggestion.axis, found.suggestion.value) == ("gradient_accumulation_steps", 2)
+    assert not any("all-reduces" in evidence.what for evidence in found.evidence)
+
+    timed = (AllReduceRate(num_bytes=25 << 20, bytes_per_s=256e9),)  # the step sends 766.8 MB in 6 ms
+    found = diagnosed(case, communication=communication, profile=profiled(*PRODUCTS), all_reduce=timed)
+    (share,) = (evidence.value for evidence in found.evidence if "all-reduces alone" in evidence.what)
+    assert share == pytest.approx(49.9, abs=0.05)
 
 
 def test_page_faults_are_host_memory_and_the_tuned_allocator_the_advice() -> None:

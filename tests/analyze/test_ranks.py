@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchbox.analyze.ranks import RankSummary, own_work_ns, summarize_ranks
+from benchbox.analyze.ranks import (
+    RankSummary,
+    all_reduce_ceilings,
+    best_all_reduce,
+    own_work_ns,
+    summarize_ranks,
+)
 from benchbox.analyze.summary import summarize_case
-from benchbox.schema import AttemptResult, Interval
+from benchbox.schema import AllReduceRate, AttemptResult, CaseResult, Interval
 from tests.factories import make_attempt, make_case, make_communication, make_rank
 
 MS = 1_000_000
@@ -150,3 +156,39 @@ def test_names_go_with_the_times_and_at_most_half_of_the_ranks_straggle(
     shuffled = summarize_ranks([make_attempt(CASE, 0, *ranks)])
     assert set(shuffled.straggler_ranks) == set(summary.straggler_ranks)
     assert shuffled.rank_spread_pct == summary.rank_spread_pct
+
+
+# --- all-reduce --------------------------------------------------------------------------------------------
+
+
+def timed(*of_ranks: tuple[float, ...]) -> AttemptResult:
+    """For each rank the rates at bucket sizes of 1 and 2 bytes."""
+    ranks = [
+        make_rank(
+            rank=number,
+            all_reduce=tuple(AllReduceRate(num_bytes=1 + i, bytes_per_s=r) for i, r in enumerate(rates)),
+        )
+        for number, rates in enumerate(of_ranks)
+    ]
+    return make_attempt(CASE, 0, *ranks)
+
+
+def test_an_all_reduce_is_as_fast_as_its_slowest_rank_saw_it_at_the_best_size() -> None:
+    assert best_all_reduce([timed((5.0, 9.0), (4.0, 7.0))]) == 7
+    assert best_all_reduce([timed((5.0, 9.0), (4.0, 2.0))]) == 4
+    assert best_all_reduce([timed((), ()), timed((5.0,), (6.0,))]) == 5
+
+
+@pytest.mark.parametrize("attempts", [[], [timed((), ())], [timed((5.0,), ())]])
+def test_an_all_reduce_that_some_rank_did_not_time_is_not_known(attempts: list[AttemptResult]) -> None:
+    assert best_all_reduce(attempts) is None
+
+
+def test_one_ceiling_for_each_world_size_the_best_of_its_cases() -> None:
+    def result(world_size: int, *rates: float) -> CaseResult:
+        case = make_case(strategy="ddp", world_size=world_size)
+        attempts = tuple(timed((rate,), (rate,)) for rate in rates)
+        return CaseResult(case=case, outcome="ok", reason=None, attempts=attempts, summary=None)
+
+    found = all_reduce_ceilings([result(4, 3.0), result(2, 5.0, 6.0), result(2, 4.0), result(8)])
+    assert [(one.world_size, one.bytes_per_s) for one in found] == [(2, 6.0), (4, 3.0)]

@@ -25,10 +25,12 @@ from benchbox.measure.launch import (
     tuned_allocator,
     worker_variables,
 )
+from benchbox.measure.placement import Placement
 from benchbox.measure.sampler import Sampler
+from benchbox.measure.site import Site
 from benchbox.schema import AttemptResult, Case, MeasureSettings, TorchFacts, WorkerTask
 from benchbox.worker import server as worker_server
-from tests.factories import make_case
+from tests.factories import make_case, make_environment
 from tests.runs import MARK, all_end, copy_user_models, environment, is_alive, marked_processes, wait_until
 
 # Its largest activation has 44 MB: above 32 MB glibc never learns to keep what was freed.
@@ -349,3 +351,73 @@ def test_the_tail_of_what_was_printed_is_short_and_harmless(tmp_path: Path) -> N
     assert tail is not None
     assert len(tail) == 30
     assert tail.endswith("old [31mnew\n\tend")
+
+
+# --- DeepSpeed for all forks -------------------------------------------------------------------------------
+
+NOISY = """
+import os
+print("a banner")
+os.system("echo from another program")
+raise OSError("a broken installation")
+"""
+
+
+def test_what_an_import_of_deepspeed_says_and_raises_does_not_disturb_the_server(
+    tmp_path: Path,
+) -> None:
+    package = tmp_path / "deepspeed"
+    package.mkdir()
+    (package / "__init__.py").write_text(NOISY)
+    case = make_case(model="mlp", input_shape=(16,), num_classes=4, hidden_size=8, learning_rate=1e-3)
+    with WorkerServer({"PYTHONPATH": str(tmp_path)}, with_deepspeed=True) as server:
+        result = finish(server, task_of(case, tmp_path / "task", max_seconds=0.1))
+    assert result.outcome == "ok", result.reason
+
+
+STARTS = """
+import os, sys, threading
+import benchbox.worker.attempt
+from benchbox.worker.server import _import_deepspeed
+before = len(os.listdir("/proc/self/task"))
+_import_deepspeed()
+assert "deepspeed.runtime.zero.muon.muon_optimizer" in sys.modules
+assert "torch._inductor.compile_fx" not in sys.modules  # torch's compiler
+assert "TORCHDYNAMO_DISABLE" not in os.environ
+print(len(os.listdir("/proc/self/task")) - before, threading.active_count())
+"""
+
+
+def test_importing_deepspeed_starts_no_thread_that_a_fork_would_lose_and_no_compiler() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STARTS],
+        env=environment(DS_ACCELERATOR="cpu"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["0", "1"]
+
+
+def test_only_cases_of_zero_are_forked_from_a_server_with_deepspeed() -> None:
+    zero, ddp = (make_case(strategy=strategy, world_size=2) for strategy in ("zero1", "ddp"))
+    with Site([zero, ddp], MeasureSettings(telemetry_hz=0), "cpu") as site:
+        first, second = site.running_server(ddp), site.running_server(zero)
+        assert site.running_server() is first is not second
+        assert site.running_server(zero) is second
+        assert [shall_have_deepspeed(server) for server in (first, second)] == [False, True]
+        site.close_server()
+        assert first.has_ended()
+        assert second.has_ended()
+
+
+def shall_have_deepspeed(server: WorkerServer) -> bool:
+    command = Path("/proc", str(server._process.pid), "cmdline").read_bytes().split(b"\0")
+    return b"--with-deepspeed" in command
+
+
+def test_on_a_gpus_machine_ranks_import_deepspeed_themselves() -> None:
+    on_gpu = make_environment("cuda")
+    zero = make_case(strategy="zero1", world_size=1)
+    assert not Placement(on_gpu.devices, on_gpu.software, 2).forks_deepspeed(zero)
+    assert Placement((), on_gpu.software, 2).forks_deepspeed(zero)

@@ -147,6 +147,7 @@ def test_where_not_even_one_sample_fits_that_is_the_answer(searched: Searched) -
     assert [tried.per_device_batch_size for tried in found.tries] == [4, 1]
     assert (found.ended_by, found.largest_batch_size) == ("nothing-fits", None)
     assert found.headroom_bytes is None
+    assert "not even batch 1 fits: MemoryError" in render_markdown(searched.report)
 
 
 def test_the_file_and_what_is_printed_say_the_same(searched: Searched) -> None:

@@ -59,7 +59,8 @@ def overhead_s(strategy: Strategy, folder: Path) -> float:
     )
     placement = Placement((), make_environment().software, 2)
     began = time.perf_counter()
-    with WorkerServer(worker_variables(SETTINGS, 2, None)) as server:
+    variables, with_deepspeed = worker_variables(SETTINGS, 2, None), placement.forks_deepspeed(case)
+    with WorkerServer(variables | placement.group_variables(), with_deepspeed=with_deepspeed) as server:
         *_, result = watch_attempt(server, task, None, placement.rank_variables(case, SETTINGS))
     took_s = time.perf_counter() - began
     assert isinstance(result, AttemptResult)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from benchbox.report.build import build_report
 from benchbox.report.hints import report_hints
 from benchbox.schema import (
     SCHEMA_VERSION,
     THROTTLE_REASONS,
+    AllReduceCeiling,
     AttemptResult,
     Case,
+    Ceilings,
     HostUsage,
     LossCheck,
     Report,
 )
 from tests.factories import (
+    make_all_reduce,
     make_attempt,
     make_case,
     make_device_samples,
@@ -132,3 +137,13 @@ def test_hints_of_a_report_come_once() -> None:
     assert not any("hw init" in hint for result in unknown.cases for hint in result.hints)
     ended = make_report(complete=False)
     assert "7 of 8 cases" in report_hints(ended)[0]
+
+
+def test_the_ceilings_of_a_run_gain_the_best_all_reduce_of_its_cases() -> None:
+    case = make_case(strategy="ddp", world_size=2)
+    ranks = (make_rank(rank=number, all_reduce=make_all_reduce(number)) for number in range(2))
+    attempts = [make_attempt(case, 0, *ranks)]
+    probed = Ceilings(precisions=(), device_copy_bytes_per_s=3e12)
+    found = build([case], attempts, ceilings=probed).ceilings
+    assert found == replace(probed, all_reduce=(AllReduceCeiling(world_size=2, bytes_per_s=300e9),))
+    assert build([case], attempts).ceilings is None

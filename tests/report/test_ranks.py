@@ -120,7 +120,29 @@ class TestMarkdown:
         (row,) = [cells(line) for line in section(make_ranks_report(), "Communication") if "fsdp2" in line]
         assert row[1] == "2 (W - 1) / W x gradients in fp32"
         assert row[2] == "16.0 %"
-        assert row[4:] == ["21.2 ms", "17.8 ms", "731 MiB", "226 GB/s"]
+        assert row[4:] == ["21.2 ms", "17.8 ms", "731 MiB", "226 GB/s", "75.5 %"]
+        assert "All-reduces alone reached 300 GB/s among 2 ranks." in section(
+            make_ranks_report(), "Communication"
+        )
+
+    def test_where_no_all_reduce_was_timed_the_share_is_unknown(self) -> None:
+        report = make_ranks_report()
+        untimed = replace(
+            report,
+            cases=tuple(
+                replace(
+                    result,
+                    attempts=tuple(
+                        replace(attempt, ranks=tuple(replace(rank, all_reduce=()) for rank in attempt.ranks))
+                        for attempt in result.attempts
+                    ),
+                )
+                for result in report.cases
+            ),
+        )
+        (row,) = [cells(line) for line in section(untimed, "Communication") if "fsdp2" in line]
+        assert row[-2:] == ["226 GB/s", "–"]
+        assert not any("alone reached" in line for line in section(untimed, "Communication")[-2:])
 
     @pytest.mark.parametrize("text", HOSTILE)
     def test_hostile_text_keeps_to_its_cell(self, text: str) -> None:
@@ -139,11 +161,11 @@ class TestMarkdown:
         hostile = replace(
             report, cases=tuple(replace(r, attempts=attempts) if r is result else r for r in report.cases)
         )
-        for title in ("Communication", "Ranks"):
+        for title, num_columns in (("Communication", 9), ("Ranks", 8)):
             lines, plain = section(hostile, title), section(report, title)
             assert len(lines) == len(plain)
             tables = [line for line in lines if line.startswith("|")]
-            assert {len(cells(line)) for line in tables} == {8}
+            assert {len(cells(line)) for line in tables} == {num_columns}
             assert not any(re.search(r"(?<!\\)[<>`_\[\]]", line) for line in tables)
         assert max(map(cell_len, terminal(hostile, 80))) <= 80
 
@@ -190,6 +212,11 @@ def plain(tmp_path: Path) -> dict[str, Any]:
             "cases.5.summary.communication_share",
             None,
             "communication_share_interval`: an interval of nothing",
+        ),
+        (
+            "cases.0.attempts.0.ranks.0.all_reduce",
+            [{"num_bytes": 1, "bytes_per_s": 1.0}],
+            "`cases[0].attempts[0].ranks[0].all_reduce`: there, but the world size is 1",
         ),
         ("cases.0.scaling", {}, "`cases[0].scaling`: there, but the case has one device"),
         (

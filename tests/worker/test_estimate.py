@@ -177,6 +177,15 @@ def test_buckets_of_ddp_and_deepspeed_count() -> None:
     assert zero.peak_allocated_bytes > zero.communication_buffers_bytes + (2 + 2 + 6) * PSI
 
 
+def test_on_a_cpu_a_bucket_takes_what_fills_it_and_offloading_moves_nothing_away() -> None:
+    zero, offloaded = (
+        known(make_case(strategy=name, world_size=2, precision="fp32"), device="cpu")
+        for name in ("zero2", "zero2-offload")
+    )
+    assert zero.communication_buffers_bytes == 4 * PSI
+    assert offloaded.peak_allocated_bytes >= offloaded.host_bytes + 4 * PSI
+
+
 def test_more_ranks_need_less_each() -> None:
     peaks = [
         known(make_case(strategy="zero3", world_size=size, precision="bf16")).peak_allocated_bytes

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from benchbox.schema import RankResult, WorkerTask
+from benchbox.worker.all_reduce import BUCKET_BYTES
 from tests.worker.tasks import SMALL_CNN, make_case, make_task
 from tests.worker.together import results, torchrun, write_task
 
@@ -23,6 +26,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "accumulated": {"gradient_accumulation_steps": 2, "gradient_checkpointing": True},
 }
 ALL = [(s, way) for s in STRATEGIES for way in WAYS if way != "accumulated" or s in ACCUMULATING]
+TRACED = [("ddp", "fp32"), ("zero2", "fp32")]
 Ran = tuple[WorkerTask, list[RankResult], list[dict[str, Any]]]
 
 
@@ -42,7 +46,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Ran]:
             num_phase_steps=1,
             num_communication_steps=0 if way == "accumulated" else 3,
             num_trajectory_steps=3,
+            repetitions=1000 if (strategy, way) in TRACED else 1,  # which is time enough for a profile
+            profile_step=(strategy, way) in TRACED,
         )
+        if (strategy, way) in TRACED:
+            tasks[strategy, way] = replace(
+                tasks[strategy, way], trace_path=str(folder / f"{strategy}.json.gz")
+            )
     listed = folder / "tasks"
     listed.write_text("\n".join(write_task(task) for task in tasks.values()))
     ended = torchrun("-m", "tests.worker.together", str(listed))
@@ -106,6 +116,19 @@ def test_who_updates_the_weights_is_told(ran: dict[tuple[str, str], Ran], strate
     assert name == (on_host if strategy.endswith("offload") else "torch.optim.Adam(fused=True)")
 
 
+@pytest.mark.parametrize("key", TRACED, ids=" ".join)
+def test_every_rank_is_profiled_and_rank_0_keeps_the_trace(
+    ran: dict[tuple[str, str], Ran], key: tuple[str, str]
+) -> None:
+    task, both, _ = ran[key]
+    for rank in both:
+        assert rank.profile is not None
+        assert "communication" in {found.operator_class for found in rank.profile.operators}
+    assert task.trace_path is not None
+    trace = json.loads(gzip.decompress(Path(task.trace_path).read_bytes()))
+    assert (trace["distributedInfo"]["rank"], trace["distributedInfo"]["world_size"]) == (0, 2)
+
+
 # --- communication -----------------------------------------------------------------------------------------
 
 
@@ -124,8 +147,21 @@ def test_communication_is_timed_on_every_rank(
         assert found.exposed_interval_ns.low <= found.exposed_ns <= found.exposed_interval_ns.high
 
 
-def test_the_pass_can_be_left_out(ran: dict[tuple[str, str], Ran]) -> None:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_all_reduce_is_timed_for_the_same_buckets_on_every_rank(
+    ran: dict[tuple[str, str], Ran], strategy: str
+) -> None:
+    first, second = (rank.all_reduce for rank in ran[strategy, "fp32"][1])
+    assert [rate.num_bytes for rate in first] == [rate.num_bytes for rate in second]
+    assert [rate.num_bytes for rate in first] == list(BUCKET_BYTES["cpu"][: len(first)])
+    assert len(first) > 0
+    for ours, theirs in zip(first, second, strict=True):  # of one and the same exchange
+        assert 0.2 < ours.bytes_per_s / theirs.bytes_per_s < 5
+
+
+def test_the_passes_can_be_left_out(ran: dict[tuple[str, str], Ran]) -> None:
     assert ran["ddp", "accumulated"][1][0].communication is None
+    assert ran["ddp", "accumulated"][1][0].all_reduce == ()
 
 
 @pytest.mark.parametrize("key", ALL, ids=" ".join)

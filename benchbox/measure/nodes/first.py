@@ -77,7 +77,7 @@ class FirstNode(NodeSite):
     ) -> Generator[Tick | AttemptResult, None, None]:
         others = OtherNodes(links, task)
         try:
-            server, variables = self.running_server(), self.rank_variables(task.case)
+            server, variables = self.running_server(task.case), self.rank_variables(task.case)
             sampler = self.sampler(task.case)
             watched = watch_attempt(server, task, sampler, variables, others.should_stop)
             with contextlib.closing(watched):

@@ -79,7 +79,7 @@ class OtherNode:
         if start.attempt != self._round:  # each round of repetitions has a worker server of its own
             self._round = start.attempt
             self._site.close_server()
-        server, variables = self._site.running_server(), self._site.rank_variables(task.case)
+        server, variables = self._site.running_server(task.case), self._site.rank_variables(task.case)
         ends = _Ends(self._link, task)
         watched = watch_attempt(server, task, self._site.sampler(task.case), variables, ends.should_stop)
         with contextlib.closing(watched):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -146,7 +147,21 @@ def import_quietly() -> Any:
     # On a CPU it would compile an all-reduce that only inference uses: minutes at first use, and an error
     # where there is no compiler.
     deepspeed.ops.__compatible_ops__ = {}
+    _import_muon()
     return deepspeed
+
+
+def _import_muon() -> None:
+    """DeepSpeed imports it when an engine is made, to see whether the optimizer is Muon; and Muon, which
+    nothing here uses, takes seconds to import torch's compiler, unless torch is told that none is wanted."""
+    before = os.environ.get("TORCHDYNAMO_DISABLE")
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
+    with contextlib.suppress(ImportError):  # not every version has it
+        import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
+    if before is None:
+        del os.environ["TORCHDYNAMO_DISABLE"]
+    else:
+        os.environ["TORCHDYNAMO_DISABLE"] = before
 
 
 class _Silence:
