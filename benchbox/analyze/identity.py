@@ -50,7 +50,12 @@ _DEVICE = (
     "max_clock_memory_mhz",
 )
 _CPU = ("cpu_model", "num_physical_cores", "num_usable_processors", "governor", "cpu_max_mhz")
-_PRECISION = ("cudnn_benchmark", "fp32_matmul_allows_tf32", "fp32_cudnn_allows_tf32")
+_PRECISION = (
+    "cudnn_benchmark",
+    "fp32_matmul_allows_tf32",
+    "fp32_cudnn_allows_tf32",
+    "cpu_flushes_denormals",
+)
 _ALLOCATOR_PREFIXES = ("MALLOC_", "GLIBC_TUNABLES")
 _THREAD_PREFIXES = ("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_")
 _PLACES = ("_HOME", "_PATH", "_DIR", "_ROOT", "_VERSION", "CUDA_VISIBLE_DEVICES")
