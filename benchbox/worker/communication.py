@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import torch
-
 from benchbox import stats
 from benchbox.schema import Communication, Interval
 from benchbox.worker.clock import StepClock, make_clock
