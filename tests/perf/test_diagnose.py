@@ -17,6 +17,7 @@ from benchbox.measure.launch import WorkerServer, worker_variables
 from benchbox.report.build import rediagnosed
 from benchbox.report.files import write_report
 from benchbox.schema import AttemptResult, MeasureSettings, Report
+from tests.analyze.test_diagnose import CEILINGS, MOVING, PRODUCTS, UPDATING, profiled, split
 from tests.factories import make_report
 from tests.worker.tasks import SMALL_CNN, make_case, make_task
 
@@ -28,17 +29,21 @@ BOUND_IN_IMPORTS = 1.0
 
 
 def large_report() -> Report:
-    """A thousand cases, three repetitions each, with evidence."""
+    """A thousand cases, three repetitions each, with evidence of several kinds by turns."""
     report = make_report()
     measured = report.cases[0]
+    kinds = (PRODUCTS, MOVING, UPDATING)
     cases = []
     for number in range(NUM_CASES):
         case = replace(measured.case, case_id=f"{number:012x}", seed=number)
-        attempts = tuple(replace(attempt, case_id=case.case_id) for attempt in measured.attempts)
-        cases.append(replace(measured, case=case, attempts=attempts))
+        attempts = [replace(attempt, case_id=case.case_id) for attempt in measured.attempts]
+        (rank,) = attempts[0].ranks
+        rank = replace(rank, profile=profiled(*kinds[number % 3]), batch_split=split(number % 10 / 10))
+        attempts[0] = replace(attempts[0], ranks=(rank,))
+        cases.append(replace(measured, case=case, attempts=tuple(attempts)))
     suite = replace(report.suite, cases=tuple(result.case for result in cases))
     cost = replace(report.telemetry_cost, case_id=cases[0].case.case_id) if report.telemetry_cost else None
-    return replace(report, cases=tuple(cases), suite=suite, telemetry_cost=cost)
+    return replace(report, cases=tuple(cases), suite=suite, telemetry_cost=cost, ceilings=CEILINGS)
 
 
 def seconds_of(*command: str | Path) -> float:
