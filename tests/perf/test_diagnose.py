@@ -87,5 +87,7 @@ def test_the_passes_take_at_most_as_long_as_was_measured(tmp_path: Path, data: s
     (rank,) = attempt.ranks
     assert rank.profile is not None, msgspec.to_builtins(rank.extra_passes_failed_reason)
     measured_s = sum(rank.step_time_ns) / 1e9 * task.measure.repetitions
-    print(f"\n{data}: passes {rank.extra_passes_s:.2f} s, measured {measured_s:.2f} s in three repetitions")
-    assert rank.extra_passes_s < measured_s
+    passes_s = rank.evidence_passes_s
+    assert passes_s is not None
+    print(f"\n{data}: passes {passes_s:.2f} s, measured {measured_s:.2f} s in three repetitions")
+    assert passes_s < measured_s
