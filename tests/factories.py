@@ -204,6 +204,7 @@ def make_environment(device: str = "cuda") -> Environment:
             cudnn_benchmark=True,
             fp32_matmul_allows_tf32=False,
             fp32_cudnn_allows_tf32=False,
+            cpu_flushes_denormals=True,
             devices=devices,
         ),
         devices=devices,

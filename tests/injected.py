@@ -59,9 +59,13 @@ WIDE: dict[str, Any] = {
     "hidden_size": None,
 }
 MLP: dict[str, Any] = {"model": "mlp", "num_classes": 10}
+TIME_FOR_PASSES: dict[str, Any] = {"repetitions": 9}
+"""One is run, and passes may take as long as all: a short run of quick steps shall not be left without."""
 DISTURBED_PCT = 35.0
 """More of all processors than this taken by somebody else, and a run says nothing of what was injected."""
 TRIES = 3
+SHORT_S = 0.4
+"""A short run: long enough for what holds most of a step whoever else is on the machine."""
 
 
 class Injected(NamedTuple):
@@ -76,6 +80,10 @@ class Injected(NamedTuple):
     """The worker is held to its need (of data, by a run without a limit) times this."""
     slow: bool = False
     """Takes so long on two processors that only `make perf` runs it."""
+    large: bool = False
+    """Too large for a short run: only `make slow` and `make perf` run it."""
+    plain: bool = False
+    """Holds so much of a step, or rests so little on time, that a short run tells it beside other work."""
     burners: int = 0
     """Processes that keep a processor busy meanwhile; the right answer is then one that is not sure and names
     them, whatever it takes for the bottleneck."""
@@ -86,27 +94,38 @@ TABLE: dict[str, Injected] = {
         "JPEGs decoded between steps, no loader process",
         ("input",),
         QUICK_IMAGES | FOLDER | {"num_loader_workers": 0, "per_device_batch_size": 16},
+        TIME_FOR_PASSES,
+        plain=True,
     ),
     "too few workers": Injected(
         "one loader process for JPEGs, a quick model",
         ("input",),
         QUICK_IMAGES | FOLDER | {"num_loader_workers": 1, "per_device_batch_size": 16},
+        TIME_FOR_PASSES,
+        plain=True,
     ),
     "small-cnn decoding": Injected(
         "small-cnn on JPEGs, no loader process",
         ("input",),
         SMALL_CNN | FOLDER | {"num_loader_workers": 0, "per_device_batch_size": 8},
+        TIME_FOR_PASSES,
+        plain=True,
     ),
     "collating": Injected(
         "samples put together between steps, a quick model",
         ("input",),
         QUICK_IMAGES | {"data": "loader", "num_loader_workers": 0, "per_device_batch_size": 256},
+        TIME_FOR_PASSES,
+        plain=True,
     ),
     "reference 1": Injected(
         "reference-cnn, batch 1", ("optimizer",), REFERENCE_CNN | {"per_device_batch_size": 1}, slow=True
     ),
     "reference 2": Injected(
-        "reference-cnn, batch 2", ("optimizer",), REFERENCE_CNN | {"per_device_batch_size": 2}
+        "reference-cnn, batch 2",
+        ("optimizer",),
+        REFERENCE_CNN | {"per_device_batch_size": 2},
+        large=True,
     ),
     "reference 4": Injected(
         "reference-cnn, batch 4", ("optimizer",), REFERENCE_CNN | {"per_device_batch_size": 4}, slow=True
@@ -115,6 +134,7 @@ TABLE: dict[str, Injected] = {
         "reference-cnn, batch 16",
         ("compute", "memory-bandwidth"),
         REFERENCE_CNN | {"per_device_batch_size": 16},
+        large=True,
     ),
     "reference 64": Injected(
         "reference-cnn, batch 64",
@@ -126,11 +146,13 @@ TABLE: dict[str, Injected] = {
         "mlp 4096-4096-10, batch 2",
         ("optimizer",),
         MLP | {"input_shape": (4096,), "hidden_size": 4096, "per_device_batch_size": 2},
+        plain=True,
     ),
     "products": Injected(
         "mlp 1024-2048-10, batch 1024",
         ("compute",),
         MLP | {"input_shape": (1024,), "hidden_size": 2048, "per_device_batch_size": 1024},
+        plain=True,
     ),
     "products bf16": Injected(
         "mlp 1024-2048-10, batch 512, bf16",
@@ -157,8 +179,9 @@ TABLE: dict[str, Injected] = {
     "system allocator": Injected(
         "the same, the system's allocator",
         ("host-memory",),
-        ELEMENTWISE | {"per_device_batch_size": 12},
+        ELEMENTWISE | {"per_device_batch_size": 9},
         {"host_allocator": "system"},
+        plain=True,
     ),
     "system allocator, cnn": Injected(
         "small-cnn, batch 512, the system's allocator",
@@ -171,12 +194,14 @@ TABLE: dict[str, Injected] = {
         ("memory-capacity",),
         MLP | {"input_shape": (2048,), "hidden_size": 4096, "per_device_batch_size": 8},
         memory_above_need=1.05,
+        plain=True,
     ),
     "below the need": Injected(
         "held to 0.8 times its need of memory",
         ("memory-capacity",),
         MLP | {"input_shape": (2048,), "hidden_size": 4096, "per_device_batch_size": 8},
         memory_above_need=0.8,
+        plain=True,
     ),
     "ddp": Injected(
         "two gloo ranks, DDP, batch 2",
@@ -222,10 +247,15 @@ class Found(NamedTuple):
 
 
 class Rig:
-    """Runs lines of the table, each attempt in a worker of its own, with one thread."""
+    """Runs lines of the table, each attempt in a worker of its own, with one thread.
 
-    def __init__(self, folder: Path) -> None:
+    Steps are measured for ``max_seconds``, and a run that others disturbed is tried again, ``tries`` in all.
+    """
+
+    def __init__(self, folder: Path, max_seconds: float = 1.2, tries: int = TRIES) -> None:
         self.folder = folder
+        self._max_seconds = max_seconds
+        self._tries = tries
         shutil.copy(injected_models.__file__, folder / "injected_models.py")
         self._closing = contextlib.ExitStack()
         self._servers: dict[str, WorkerServer] = {}
@@ -242,7 +272,7 @@ class Rig:
         suite = Suite(
             name="injected",
             cases=(make_case(),) * 20,
-            measure=MeasureSettings(num_threads=1, ceiling_seconds=2.0),
+            measure=MeasureSettings(num_threads=1, ceiling_seconds=1.5 * max_seconds),
             order_seed=0,
         )
         self.ceilings = ask_ceilings(server, suite, "cpu")
@@ -252,7 +282,7 @@ class Rig:
 
     def find(self, injected: Injected) -> Found:
         """The verdict; where somebody else disturbed it, that of another try."""
-        for _ in range(TRIES):
+        for _ in range(self._tries):
             found = self._find_once(injected)
             if not found.is_disturbed(injected) or found.is_right(injected):
                 break
@@ -294,7 +324,12 @@ class Rig:
         return attempt
 
     def _settings(self, injected: Injected) -> MeasureSettings:
-        quick = {"max_seconds": 1.2, "num_phase_steps": 1, "num_trajectory_steps": 0, "num_threads": 1}
+        quick = {
+            "max_seconds": self._max_seconds,
+            "num_phase_steps": 1,
+            "num_trajectory_steps": 0,
+            "num_threads": 1,
+        }
         return MeasureSettings(
             **({"min_warmup_steps": 1, "min_measured_steps": 2} | quick | injected.settings)
         )

@@ -1,20 +1,27 @@
-"""Verdicts on causes that were put there on purpose: real runs on this machine's CPU."""
+"""Verdicts on causes that were put there on purpose: real runs on this machine's CPU.
+
+By default each is run once and shortly, beside whatever else the machine does: no verdict may be wrong while
+it is sure, and what holds most of a step is asserted outright. How many of all are right is for a quiet
+machine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from benchbox.schema import Diagnosis
-from tests.injected import TABLE, Found, Rig
+from benchbox.schema import Bottleneck, Diagnosis
+from tests.injected import SHORT_S, TABLE, Found, Rig
 from tests.nvml_stand_in import StandIn
 from tests.runs import write_suite
 
 pytestmark = pytest.mark.timeout(900)
 
 QUICK = [name for name, injected in TABLE.items() if not injected.slow]
+SHORT = [name for name in QUICK if not TABLE[name].large]
 RIGHT_OF_20 = 19
 
 
@@ -29,6 +36,13 @@ class Results:
         if name not in self._found:
             self._found[name] = self._rig.find(TABLE[name])
         return self._found[name]
+
+
+@pytest.fixture(scope="module")
+def short_results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
+    rig = Rig(tmp_path_factory.mktemp("short"), SHORT_S, tries=1)
+    yield Results(rig)
+    rig.close()
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +73,21 @@ def nearly_all_right(results: Results, names: list[str]) -> None:
     assert (decided - len(wrong) + len(disturbed)) * 20 >= decided * RIGHT_OF_20, wrong
     if len(disturbed) * 20 > len(told):
         pytest.skip(f"others were busy on this machine, so these show nothing: {', '.join(disturbed)}")
+
+
+def test_the_table_is_long_enough_for_nineteen_of_twenty() -> None:
+    assert len(QUICK) >= 20
+    causes = {bottleneck for injected in TABLE.values() for bottleneck in injected.right}
+    no_driver_no_mixture = set(get_args(Bottleneck)) - {"power-or-thermal", "mixed"}
+    assert causes == no_driver_no_mixture
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_short_run_is_never_wrong_while_it_is_sure(short_results: Results, name: str) -> None:
+    never_sure_and_wrong(short_results, name)
+    found, injected = short_results.of(name), TABLE[name]
+    if injected.plain:
+        assert found.is_right(injected), show(found)
 
 
 @pytest.mark.slow

@@ -33,6 +33,21 @@ class NotANumber(nn.Module):
         return self.inner(x) * float("nan")
 
 
+class FailsOnDenormals(nn.Module):
+    """Trains well where a product that is below the smallest normal number is zero, in every thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = good()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        products = torch.full((1 << 20,), 1e-38) * 0.1
+        kept = products.view(torch.int32).count_nonzero().item()
+        if kept:
+            raise RuntimeError(f"{kept} denormal numbers were kept")
+        return self.inner(x)
+
+
 class TroubleOnRankOne(nn.Module):
     """Trains well for a few steps; then ``trouble`` comes over rank 1, while the others go on."""
 
@@ -91,6 +106,10 @@ def calls_sys_exit() -> nn.Module:
 
 def gives_nan() -> nn.Module:
     return NotANumber()
+
+
+def fails_on_denormals() -> nn.Module:
+    return FailsOnDenormals()
 
 
 def needs_a_missing_extension() -> nn.Module:

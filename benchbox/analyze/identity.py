@@ -62,6 +62,7 @@ _FIELDS: dict[str, str | None] = {
     "software.cudnn_benchmark": "precision_flags",
     "software.fp32_matmul_allows_tf32": "precision_flags",
     "software.fp32_cudnn_allows_tf32": "precision_flags",
+    "software.cpu_flushes_denormals": "precision_flags",
     "host.cpu_model": "cpu",
     "host.num_physical_cores": "cpu",
     "host.num_usable_processors": "cpu",

@@ -118,7 +118,7 @@ class WorkerServer:
             self._commands.write(msgspec.json.encode(command) + b"\n")
             self._commands.flush()
         except BrokenPipeError:
-            raise WorkerStartError(f"the worker ({self._python}) ended early: {self._stderr_end()}") from None
+            raise self._early_end() from None
         self._worker = self._next_answer("started", START_TIMEOUT_S)["started"]
         return self._worker
 
@@ -174,10 +174,19 @@ class WorkerServer:
                 return None
             received = os.read(self._answers.fileno(), 65536)
             if not received:
-                raise WorkerStartError(f"the worker ({self._python}) ended early: {self._stderr_end()}")
+                raise self._early_end()
             self._pending += received
         line, self._pending = self._pending.split(b"\n", 1)
         return msgspec.json.decode(line, type=dict[str, int])
+
+    def _early_end(self) -> WorkerStartError:
+        """What to raise where the server's pipes are closed.
+
+        They close a moment before it counts as ended: waiting makes :meth:`has_ended` true from here on.
+        """
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=10)
+        return WorkerStartError(f"the worker ({self._python}) ended early: {self._stderr_end()}")
 
     def _stderr_end(self) -> str:
         self._stderr.seek(0)

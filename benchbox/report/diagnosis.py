@@ -82,7 +82,28 @@ def markdown_section(report: Report, labels: Mapping[str, str]) -> list[str]:
         return []
     titles = ["case", "bottleneck", "because", "next step", "should bring"]
     lines = ["## What is in the way", "", *pipe_table(titles, rows, num_text_columns=5)]
+    if (took := passes_line(report)) is not None:
+        lines += ["", took]
     return [*lines, *(["", *_ceilings_table(report.ceilings)] if report.ceilings else [])]
+
+
+def passes_line(report: Report) -> str | None:
+    """What the passes behind the verdicts took, beside the steps that were measured.
+
+    ``None`` where no attempt says.
+    """
+    attempts = [attempt for result in report.cases for attempt in result.attempts if attempt.ranks]
+    known = [a for a in attempts if any(rank.evidence_passes_s is not None for rank in a.ranks)]
+    measured_s = sum(max(sum(rank.step_time_ns) for rank in attempt.ranks) for attempt in attempts) / 1e9
+    if not known or not measured_s:
+        return None
+    passes_s = sum(max(rank.evidence_passes_s or 0.0 for rank in attempt.ranks) for attempt in known)
+    share = percent(100 * passes_s / measured_s)
+    probes = f"; probes took {duration(1e9 * report.ceilings.probe_s)}" if report.ceilings else ""
+    return (
+        f"The passes behind these verdicts took {duration(1e9 * passes_s)}, {share} of the "
+        f"{duration(1e9 * measured_s)} of measured steps{probes}."
+    )
 
 
 def roofline_section(report: Report, labels: Mapping[str, str]) -> list[str]:

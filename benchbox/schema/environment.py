@@ -43,6 +43,9 @@ class TorchFacts(Record, frozen=True, kw_only=True):
     fp32_matmul_allows_tf32: bool
     """As the fp32 cases run, not torch's default; a ``tf32`` case turns it on."""
     fp32_cudnn_allows_tf32: bool
+    cpu_flushes_denormals: bool | None = None
+    """As workers run: torch takes numbers below the smallest normal one for zero, on a CPU. ``None`` in a
+    report of a time when nobody looked."""
     devices: tuple[DeviceFacts, ...]
 
 

@@ -147,6 +147,8 @@ class RankResult(Record, frozen=True, kw_only=True):
     """When the model stood and the first step could begin."""
     finished_at_ns: Count
     extra_passes_s: NonNegative
+    evidence_passes_s: NonNegative | None = None
+    """The part of ``extra_passes_s`` that phases, profile, input ablation and batch split took."""
     warmup_s: NonNegative = 0.0
     warmup_step_time_ns: tuple[Count, ...] = ()
     warmup_end: WarmupEnd | None = None

@@ -96,6 +96,7 @@ def write_aside(path: Path, data: bytes) -> None:
 
 def _prepare(task: WorkerTask, place: Place) -> torch.device:
     """Set what holds for the whole process; the device that this rank trains on."""
+    torch.set_flush_denormal(True)  # before there are threads: each takes it over from the one that starts it
     if task.memory_limit_bytes is not None:
         _bound_memory(task.memory_limit_bytes)
     device = torch.device(task.device)

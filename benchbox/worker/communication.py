@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import torch
-
 from benchbox import stats
 from benchbox.schema import Communication, Interval
 from benchbox.worker.clock import StepClock, make_clock
@@ -37,14 +35,10 @@ def time_communication(
     off: list[float] = []
     for _ in range(_NUM_FIRST_STEPS):
         engine.step(next(batches))
-    torch.set_flush_denormal(True)  # nonsense may be tiny, and arithmetic on such numbers is slow on a CPU
-    try:
-        for pair in range(num_pairs):
-            for is_on in (True, False) if pair % 2 == 0 else (False, True):
-                with contextlib.nullcontext() if is_on else engine.silent():
-                    (on if is_on else off).append(_mean_step_ns(engine, batches, clock, ranks, block))
-    finally:
-        torch.set_flush_denormal(False)
+    for pair in range(num_pairs):
+        for is_on in (True, False) if pair % 2 == 0 else (False, True):
+            with contextlib.nullcontext() if is_on else engine.silent():
+                (on if is_on else off).append(_mean_step_ns(engine, batches, clock, ranks, block))
     exposed = [a - b for a, b in zip(on, off, strict=True)]
     low, high = stats.mean_interval(exposed, independent=True)
     num_bytes, formula = sent_per_step(engine.collectives(), ranks.world_size)

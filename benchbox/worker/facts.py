@@ -33,6 +33,7 @@ def torch_facts(cudnn_benchmark: bool) -> TorchFacts:
         cudnn_benchmark=cudnn_benchmark,
         fp32_matmul_allows_tf32=torch.backends.cuda.matmul.allow_tf32,
         fp32_cudnn_allows_tf32=torch.backends.cudnn.allow_tf32,
+        cpu_flushes_denormals=torch.set_flush_denormal(True),
         devices=tuple(_device(index) for index in range(torch.cuda.device_count())) if has_cuda else (),
     )
 

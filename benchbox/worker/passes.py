@@ -36,8 +36,10 @@ def extra_passes(
     """
     settings = task.measure
     began = time.monotonic()
-    if settings.num_phase_steps:
-        yield {"phases": time_phases(engine, batches, settings.num_phase_steps)}
+    # At most half of the steps that the case is measured for: the other passes have to fit in as well.
+    num_phase_steps = min(settings.num_phase_steps, max(1, settings.repetitions * len(step_time_ns) // 2))
+    if num_phase_steps:
+        yield {"phases": time_phases(engine, batches, num_phase_steps)}
     yield from collect_evidence(
         engine,
         batches,
@@ -47,6 +49,7 @@ def extra_passes(
         spent_s=time.monotonic() - began,
         started_at_ns=started_at_ns,
     )
+    yield {"evidence_passes_s": time.monotonic() - began}
     if settings.num_communication_steps and ranks.world_size > 1:
         yield {"communication": time_communication(engine, batches, ranks, settings.num_communication_steps)}
     engine.close()

@@ -91,6 +91,19 @@ def test_a_worker_answers_and_ends_with_status_zero(server: WorkerServer, tmp_pa
     assert facts.num_threads == 1
 
 
+def test_a_worker_flushes_denormals_in_all_its_threads(server: WorkerServer, tmp_path: Path) -> None:
+    """One batch for ever leaves denormal numbers in Adam's state, and they are slow."""
+    server.start(facts=str(tmp_path / "facts.json"), stderr=str(tmp_path / "stderr.txt"))
+    assert server.wait(60) == 0
+    facts = msgspec.json.decode((tmp_path / "facts.json").read_bytes(), type=TorchFacts)
+    if facts.cpu_flushes_denormals is False:
+        pytest.skip("torch cannot flush denormals on this processor")
+    copy_user_models(tmp_path)
+    task = task_of(user_case("fails_on_denormals"), tmp_path, num_threads=2, max_measured_steps=10)
+    result = finish(server, task)
+    assert result.outcome == "ok", result.reason
+
+
 @pytest.mark.parametrize(
     ("factory", "status"),
     [("ends_the_process", 7), ("segfaults", -signal.SIGSEGV), ("calls_sys_exit", 0)],

@@ -114,6 +114,22 @@ def test_one_line_a_case_in_the_terminal() -> None:
     )
 
 
+def test_what_the_passes_took_is_told_beside_the_measured_time() -> None:
+    report = with_verdict()
+    assert diagnosis.passes_line(report) is None  # nobody wrote it down
+    case = report.cases[0]
+    first, *others = case.attempts
+    (rank,) = first.ranks
+    timed = replace(first, ranks=(replace(rank, evidence_passes_s=1.5),))
+    report = replace(report, cases=(replace(case, attempts=(timed, *others)),))
+    measured_s = sum(sum(attempt.ranks[0].step_time_ns) for attempt in case.attempts) / 1e9
+    line = diagnosis.passes_line(report)
+    assert line is not None
+    assert line.startswith("The passes behind these verdicts took 1.50 s, ")
+    assert float(line.split("s, ")[1].split(" %")[0]) == pytest.approx(150 / measured_s, rel=0.01)
+    assert line in diagnosis.markdown_section(report, case_labels([case.case]))
+
+
 def test_text_of_a_verdict_does_no_harm() -> None:
     bad = "\x1b[31m|<b>\n# x"
     hostile = replace(

@@ -15,6 +15,7 @@ def process_as_it_was() -> Iterator[None]:
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     paths, modules = list(sys.path), set(sys.modules)
     yield
+    torch.set_flush_denormal(False)
     torch.set_num_threads(num_threads)
     torch.backends.cudnn.benchmark = benchmark
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn

@@ -123,7 +123,9 @@ def test_the_largest_batch_fits_and_one_more_does_not() -> None:
         known(make_case(per_device_batch_size=size), memory=16 * GIB) for size in (largest, largest + 1)
     )
     assert at.fits is True
-    assert at.peak_device_interval_bytes.high <= 16 * GIB < above.peak_device_interval_bytes.high
+    sure = 0.985 * 16 * GIB  # the driver keeps a part of what it reports
+    assert at.peak_device_interval_bytes.high <= sure < above.peak_device_interval_bytes.high
+    assert (above.fits, above.device_memory_bytes) == (None, 16 * GIB)
     assert above.fits is None  # its interval spans the limit
     assert known(make_case(per_device_batch_size=4 * largest), memory=16 * GIB).fits is False
 
