@@ -155,7 +155,8 @@ def test_the_file_and_what_is_printed_say_the_same(searched: Searched) -> None:
     assert msgspec.json.decode(searched.done.stdout, type=MaxBatchReport) == searched.report
     lines = searched.done.stderr.splitlines()
     assert len(lines) == sum(len(found.tries) for found in searched.report.configurations)
-    assert "mlp fp32  batch 1024  ok" in lines[0]
+    first = searched.report.configurations[0].tries[0]
+    assert f"mlp fp32  batch 1024  {first.outcome}" in lines[0]
     markdown = render_markdown(searched.report)
     found = searched.of("mlp fp32")
     assert f"{found.largest_batch_size} fits, {found.smallest_failing_batch_size} does not" in markdown

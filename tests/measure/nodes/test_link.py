@@ -117,7 +117,8 @@ def test_what_is_no_message_ends_the_connection(pair: Pair, kind: str) -> None:
 
 def test_a_message_without_end_is_not_kept(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "MAX_LINE_BYTES", 1 << 20)
-    pair.says(b"x" * (2 << 20))
+    with contextlib.suppress(OSError):  # the link is closed while the rest is still being sent
+        pair.says(b"x" * (2 << 20))
     assert pair.ends() == "sent a message of more than 1 MiB"
 
 
