@@ -61,10 +61,11 @@ def memory_capacity(
             shares.append((max(used or 0, reserved) / total, "of the device's memory at the peak"))
     else:
         host = environment.host
-        total = min(host.memory_total_bytes, host.memory_limit_bytes or host.memory_total_bytes)
+        held = host.memory_limit_bytes is not None and host.memory_limit_bytes < host.memory_total_bytes
+        total = (host.memory_limit_bytes or 0) if held else host.memory_total_bytes
         num_local = max((rank.local_rank for rank in gathered.ranks), default=0) + 1
         peak = max((m.peak_host_rss_bytes or 0 for m in memories), default=0)
-        limit = "of the control group's limit" if host.memory_limit_bytes else "of the machine's memory"
+        limit = "of the control group's limit" if held else "of the machine's memory"
         if total:
             shares.append((num_local * peak / total, f"{limit} at the peak"))
     shares += [

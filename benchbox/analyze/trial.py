@@ -22,7 +22,7 @@ def judge_trial(
     logs = [math.log(after / before) for before, after in pairs]
     speedup = math.exp(mean(logs)) if logs else None
     low, high = mean_interval(logs, independent=True) if len(logs) > 1 else (-math.inf, math.inf)
-    predicted = suggestion.predicted_speedup
+    interval = Interval(low=math.exp(low), high=math.exp(min(high, 20.0))) if len(logs) > 1 else None
     return Trial(
         case_id=original.case_id,
         suggestion=suggestion,
@@ -30,14 +30,25 @@ def judge_trial(
         samples_per_second=_geometric([before for before, _ in pairs]),
         suggested_samples_per_second=_geometric([after for _, after in pairs]),
         speedup=speedup,
-        speedup_interval=Interval(low=math.exp(low), high=math.exp(min(high, 20.0)))
-        if len(logs) > 1
-        else None,
-        as_predicted=None
-        if speedup is None or predicted is None
-        else predicted.low <= speedup <= predicted.high,
+        speedup_interval=interval,
+        as_predicted=_as_predicted(speedup, interval, suggestion.predicted_speedup),
         reason=reason,
     )
+
+
+def _as_predicted(
+    speedup: float | None, interval: Interval | None, predicted: Interval | None
+) -> bool | None:
+    """Whether the speed-up is within what was predicted; ``None`` where there is nothing to compare.
+
+    ``None`` too where only its own interval reaches there: noise may be all that lies between.
+    """
+    if speedup is None or predicted is None:
+        return None
+    if predicted.low <= speedup <= predicted.high:
+        return True
+    reaches = interval is not None and interval.low <= predicted.high and predicted.low <= interval.high
+    return None if reaches else False
 
 
 def _rates(case: Case, attempts: Sequence[AttemptResult]) -> list[float]:

@@ -198,7 +198,11 @@ def trial_text(trial: Trial, label: str) -> str:
         measured += f" ({_times(trial.speedup_interval)}, {trial.num_pairs} pairs)"
     predicted = "nothing was predicted"
     if suggestion.predicted_speedup is not None:
-        verdict = "as predicted" if trial.as_predicted else "not as predicted"
+        verdict = {
+            True: "as predicted",
+            False: "not as predicted",
+            None: "too noisy to say whether as predicted",
+        }[trial.as_predicted]
         predicted = f"{verdict}: {_times(suggestion.predicted_speedup)}"
     return clean(f"{what}: {measured}; {predicted}", 400)
 

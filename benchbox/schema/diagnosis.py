@@ -50,6 +50,7 @@ class Trial(Record, frozen=True, kw_only=True):
     speedup_interval: Interval | None
     """Student's, over the logarithms of the pairs' ratios; ``None`` for fewer than two pairs."""
     as_predicted: bool | None
-    """Whether the measured speed-up lies in the predicted interval; ``None`` without either."""
+    """Whether the measured speed-up lies in the predicted interval; ``None`` without either, and where only
+    its own interval reaches there."""
     reason: str | None
     """Why there is no speed-up."""

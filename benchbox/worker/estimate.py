@@ -31,8 +31,8 @@ _COMPILED_IS_WITHIN = (0.6, 1.4)
 # On a CPU, libraries pack and convert inside their kernels and glibc keeps what was freed: resident memory
 # over the bytes of live tensors, see docs/memory.md for where it was seen.
 _RESIDENT_PER_BYTE = (1.0, 1.25, 1.6)
-# A GPU's driver keeps a part of the memory that it reports. What torch names as the whole, in out-of-memory
-# messages that people published, is less by 0.1 to 1.5 %: 79.2 of an H100's 79.6 GiB, 23.7 of a 4090's 24.0.
+# A guess. A GPU's driver keeps a part of the memory that it reports: in published out-of-memory messages
+# torch names 79.1 to 79.3 GiB as the whole of an A100 of 79.4, and 23.7 as that of an RTX 4090 of 24.0.
 _DRIVER_KEEPS = 0.015
 
 

@@ -105,6 +105,7 @@ def diagnosed(
     ceilings: Ceilings | None = CEILINGS,
     samples: dict[str, Any] | None = None,
     host_allocator: str = "tuned",
+    host_limit_bytes: int | None = None,
     **rank: Any,
 ) -> Diagnosis:
     case = case or make_case()
@@ -118,6 +119,7 @@ def diagnosed(
         summary=None,
     )
     environment = replace(make_environment(device), host_allocator=host_allocator)  # type: ignore[arg-type]
+    environment = replace(environment, host=replace(environment.host, memory_limit_bytes=host_limit_bytes))
     return diagnose_case(result, environment, ceilings, None)
 
 
@@ -274,6 +276,23 @@ def test_out_of_memory_is_memory_capacity_for_sure() -> None:
 def test_a_device_filled_to_the_brim_is_memory_capacity(used_gib: int, bottleneck: str) -> None:
     samples = {"memory_used_bytes": (used_gib * GIB,) * 6}
     assert diagnosed(profile=profiled(*PRODUCTS), samples=samples).bottleneck == bottleneck
+
+
+@pytest.mark.parametrize(
+    ("limit_gib", "bottleneck"), [(None, "compute"), (6, "compute"), (4, "memory-capacity")]
+)
+def test_so_is_a_process_near_its_control_groups_limit(limit_gib: int | None, bottleneck: str) -> None:
+    memory = WorkerMemory(
+        peak_memory_allocated_bytes=None,
+        peak_memory_reserved_bytes=None,
+        peak_host_rss_bytes=round(3.8 * GIB),
+    )
+    limit = None if limit_gib is None else limit_gib * GIB
+    step = profiled(*PRODUCTS, idle_ms=None)
+    found = diagnosed(device="cpu", memory=memory, profile=step, host_limit_bytes=limit)
+    assert found.bottleneck == bottleneck
+    if bottleneck == "memory-capacity":
+        assert found.evidence[0].what == "of the control group's limit at the peak"
 
 
 @pytest.mark.parametrize(("used_pct", "bottleneck"), [(80.0, "compute"), (95.0, "memory-capacity")])

@@ -256,6 +256,19 @@ def test_measured_is_set_against_predicted() -> None:
     assert trial.speedup_interval.low == pytest.approx(2.0)
     slower = judge_trial(before, after, BF16, (attempts[1], attempts[0]))
     assert (slower.as_predicted, slower.reason) == (False, None)
+    assert "; not as predicted: 1.50 to 3.00 times" in diagnosis.trial_text(slower, "x")
+
+
+def test_noise_that_reaches_the_prediction_is_no_refutation() -> None:
+    before, after = make_case(), make_case(precision="bf16")
+    attempts = (
+        [make_attempt(before, n, make_rank((step,) * 10)) for n, step in enumerate((20_000_000, 20_000_000))],
+        [make_attempt(after, n, make_rank((step,) * 10)) for n, step in enumerate((3_000_000, 9_000_000))],
+    )
+    trial = judge_trial(before, after, BF16, attempts)
+    assert trial.speedup == pytest.approx(3.85, abs=0.01)
+    assert trial.as_predicted is None
+    assert "too noisy to say whether as predicted: 1.50 to 3.00 times" in diagnosis.trial_text(trial, "x")
 
 
 def test_a_side_that_failed_gives_no_speedup() -> None:
