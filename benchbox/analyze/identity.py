@@ -55,6 +55,7 @@ _GPU_FIELDS: dict[str, str | None] = {
     "software.nccl": "torch",
 }
 """Field of an environment: the group that ``--across`` knows it by; ``None``: it is only told."""
+_CPU_FIELDS: dict[str, str | None] = {"software.cpu_flushes_denormals": "precision_flags"}
 _FIELDS: dict[str, str | None] = {
     "device": "device",
     "software.torch": "torch",
@@ -62,7 +63,6 @@ _FIELDS: dict[str, str | None] = {
     "software.cudnn_benchmark": "precision_flags",
     "software.fp32_matmul_allows_tf32": "precision_flags",
     "software.fp32_cudnn_allows_tf32": "precision_flags",
-    "software.cpu_flushes_denormals": "precision_flags",
     "host.cpu_model": "cpu",
     "host.num_physical_cores": "cpu",
     "host.num_usable_processors": "cpu",
@@ -97,7 +97,7 @@ def check_across(names: Sequence[str]) -> frozenset[str]:
     """
     plain = [name.removeprefix("environment.").removeprefix("case.") for name in names]
     for given, name in zip(names, plain, strict=True):
-        known = (*GROUPS, *CASE_FIELDS, "devices", *_GPU_FIELDS, *_FIELDS)
+        known = (*GROUPS, *CASE_FIELDS, "devices", *_CPU_FIELDS, *_GPU_FIELDS, *_FIELDS)
         if name not in known and not (name.startswith("variables.") and name != "variables."):
             raise BadInputError(
                 f"--across: {given!r} is not one of {', '.join(GROUPS)}, nor a field of a case "
@@ -148,8 +148,9 @@ def axes_of(case: Case, ignored: frozenset[str]) -> str:
 def _facts(environment: Environment) -> Facts:
     machines: list[Environment | NodeEnvironment] = [environment, *environment.nodes]
     facts: Facts = {}
-    fields = _FIELDS
-    if environment.device != "cpu":
+    if environment.device == "cpu":
+        fields = _CPU_FIELDS | _FIELDS
+    else:
         facts["devices"] = ("device", str(sum(len(machine.devices) for machine in machines)))
         fields = _GPU_FIELDS | _FIELDS
     facts |= {name: (group, _value(machines, name)) for name, group in fields.items()}
