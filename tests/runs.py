@@ -93,10 +93,15 @@ def benchbox(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.
     )
 
 
-def start_benchbox(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.Popen[str]:
-    """Start the command line and go on. Ctrl-C reaches it, also where a shell's background job ignores it."""
+def heed_interrupts() -> None:
+    """Have Ctrl-C reach what is started from here on, also where a shell's background job ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def start_benchbox(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.Popen[str]:
+    """Start the command line and go on. Ctrl-C reaches it."""
+    heed_interrupts()
     return subprocess.Popen(
         [BENCHBOX, *map(str, arguments)],
         cwd=cwd,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.runs import BENCHBOX, environment
+from tests.runs import BENCHBOX, environment, heed_interrupts
 
 
 class Hosts:
@@ -21,7 +21,8 @@ class Hosts:
         self.addresses = ("10.71.0.1", "10.71.0.2")
 
     def start(self, host: int, *arguments: str | Path, cwd: Path, **variables: str) -> subprocess.Popen[str]:
-        """Start benchbox on one of them."""
+        """Start benchbox on one of them. Ctrl-C reaches it."""
+        heed_interrupts()
         inside = ["ip", "netns", "exec", self.names[host]]
         return subprocess.Popen(
             [*inside, BENCHBOX, *map(str, arguments)],
