@@ -204,16 +204,19 @@ def _weights(gathered: Gathered, working: Sequence[Place]) -> bool:
 
 def _group(bottleneck: Bottleneck, group: Sequence[Place], scale: float) -> Cause:
     figures: list[Evidence] = []
-    for place in group[:3]:
+    for place in sorted(group, key=lambda place: place.operator_class != bottleneck)[:3]:
         if place.share < 0.03:
             continue
-        name = "other operators" if place.operator_class == "other" else place.operator_class
+        name: str = "other operators" if place.operator_class == "other" else place.operator_class
+        if bottleneck == "optimizer" and name == "matmul":
+            name = "matmul on weights, whatever the batch"
         figures.append(percent(f"of operator time is {name}", place.share))
         if place.reached is not None:
             ceiling = "rate" if place.bound == "compute" else "bandwidth"
             figures.append(percent(f"of the {ceiling} reached here, {name}", place.reached))
         if place.intensity is not None and place.ridge is not None:
-            figures.append(Evidence(what=f"{name}, intensity", value=place.intensity, unit="FLOP/byte"))
+            what = f"{place.operator_class}, intensity"
+            figures.append(Evidence(what=what, value=place.intensity, unit="FLOP/byte"))
             figures.append(Evidence(what="ridge of this machine", value=place.ridge, unit="FLOP/byte"))
     inferred = sum(place.share for place in group if place.bound == "neither")
     share = sum(place.share for place in group)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from benchbox.analyze.identity import environment_differences, meaning
 from benchbox.errors import BadInputError
-from benchbox.schema import AttemptResult, Case, Environment, Report
+from benchbox.schema import AttemptResult, Case, Environment, Interval, Report
 from benchbox.schema.history import (
     AttemptTimes,
     CaseHistory,
@@ -37,11 +37,12 @@ class ReportRates(NamedTuple):
     name: str
     created_at: str
     environment: Environment
-    log_rates: list[tuple[Case, float]]
-    """Of each case that ended ``ok``: the mean logarithm of its attempts' samples a second."""
+    log_rates: list[tuple[Case, float, Interval | None]]
+    """Of each case that ended ``ok``: the mean logarithm of its attempts' samples a second, and the report's
+    own interval of samples a second."""
 
 
-_Course = list[tuple[ReportRates, Case, float]]
+_Course = list[tuple[ReportRates, Case, float, Interval | None]]
 
 
 def rates_of(name: str, report: Report | ReportTimes) -> ReportRates:
@@ -50,7 +51,8 @@ def rates_of(name: str, report: Report | ReportTimes) -> ReportRates:
     for result in report.cases:
         logs = [_log_rate(attempt, result.case) for attempt in result.attempts if attempt.outcome == "ok"]
         if result.outcome == "ok" and logs:
-            found.append((result.case, mean(logs)))
+            interval = result.summary.samples_per_second_interval if result.summary else None
+            found.append((result.case, mean(logs), interval))
     return ReportRates(name, report.created_at, report.environment, found)
 
 
@@ -91,7 +93,7 @@ def _courses(reports: Sequence[ReportRates], across: frozenset[str]) -> Iterable
     courses: dict[str, _Course] = {}
     meanings: dict[Case, str] = {}  # a year of reports has the same few cases again and again
     for report in reports:
-        for case, log_rate in report.log_rates:
+        for case, log_rate, interval in report.log_rates:
             key = meanings.get(case)
             if key is None:
                 key = meanings[case] = meaning(case, across)
@@ -101,15 +103,20 @@ def _courses(reports: Sequence[ReportRates], across: frozenset[str]) -> Iterable
                     f"--across: {report.name}: cases {course[-1][1].case_id} and {case.case_id} would be the "
                     "same one"
                 )
-            course.append((report, case, log_rate))
+            course.append((report, case, log_rate, interval))
     return courses.values()
 
 
 def _case_history(course: _Course) -> CaseHistory:
-    logs = [log_rate for _, _, log_rate in course]
+    logs = [log_rate for _, _, log_rate, _ in course]
     points = tuple(
-        HistoryPoint(report=report.name, created_at=report.created_at, samples_per_second=math.exp(log_rate))
-        for report, _, log_rate in course
+        HistoryPoint(
+            report=report.name,
+            created_at=report.created_at,
+            samples_per_second=math.exp(log_rate),
+            samples_per_second_interval=interval,
+        )
+        for report, _, log_rate, interval in course
     )
     places = level_changes(logs)
     edges = [0, *places, len(logs)]

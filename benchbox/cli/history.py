@@ -20,22 +20,29 @@ def history(
     """Show how each case went over many reports, and at which report its level changed."""
     from benchbox.analyze.history import history_of, rates_of
     from benchbox.analyze.identity import check_across
+    from benchbox.cli.output import picture_format
     from benchbox.report.files import read_times, without_collector
-    from benchbox.report.history import history_view, plot_history
 
     fields = check_across(across or [])
+    file_format = None if plot is None else picture_format("--plot", plot)
     # One at a time: the raw times of all would not fit into memory.
     with without_collector():
         reports = [rates_of(str(path), read_times(path)) for path in find_reports(folders)]
     found = history_of(reports, fields)
-    if plot is not None:
-        plot_history(found, plot)
+    if plot is not None and file_format is not None:
+        from benchbox.report.files import write_bytes
+        from benchbox.report.plots.canvas import render
+        from benchbox.report.plots.history import history_plot
+
+        write_bytes(render(history_plot(found), file_format), plot)
     if output_format == "json":
         from benchbox.report.text import indented_json
 
         sys.stdout.write(indented_json(found))
         return
     from rich.console import Console
+
+    from benchbox.report.history import history_view
 
     Console().print(history_view(found))
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchbox.errors import BadInputError
+
+if TYPE_CHECKING:
+    from benchbox.report.plots.canvas import FileFormat
+
+_PICTURES: dict[str, FileFormat] = {".svg": "svg", ".png": "png", ".pdf": "pdf"}
 
 
 def check_out(out: Path, sources: Sequence[Path]) -> None:
@@ -20,6 +26,18 @@ def check_out(out: Path, sources: Sequence[Path]) -> None:
         raise BadInputError(f"--out: {out}: there is no folder {out.parent}")
     if out.exists() and any(source.exists() and out.samefile(source) for source in sources):
         raise BadInputError(f"--out: {out}: is one of the reports; choose another name")
+
+
+def picture_format(option: str, out: Path) -> FileFormat:
+    """The format that the name of the file after ``option`` asks for.
+
+    Raises:
+        BadInputError: none of those that there are.
+    """
+    found = _PICTURES.get(out.suffix.lower())
+    if found is None:
+        raise BadInputError(f"{option}: {out}: the name must end in .svg, .png or .pdf")
+    return found
 
 
 def write_result(content: bytes, out: Path) -> None:

@@ -12,12 +12,10 @@ from benchbox.errors import BadInputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benchbox.report.plots.canvas import FileFormat
     from benchbox.report.plots.plot import Plot
     from benchbox.schema import Report
 
 Kind = Literal["throughput", "scaling", "memory", "roofline", "telemetry", "phases", "history", "plan"]
-_FORMATS: dict[str, FileFormat] = {".svg": "svg", ".png": "png", ".pdf": "pdf"}
 
 
 def plot(
@@ -29,13 +27,12 @@ def plot(
     ] = None,
 ) -> None:
     """Draw reports, or a plan: throughput over batch size, scaling, memory, roofline, phases, ..."""
-    from benchbox.cli.output import check_out, write_result
+    from benchbox.cli.output import check_out, picture_format, write_result
     from benchbox.report.files import read_report
 
     if out is None:
         raise BadInputError("--out: say which .svg, .png or .pdf file to write")
-    if out.suffix.lower() not in _FORMATS:
-        raise BadInputError(f"--out: {out}: the name must end in .svg, .png or .pdf")
+    file_format = picture_format("--out", out)
     if case is not None and kind != "telemetry":
         raise BadInputError(f"--case: says which case's telemetry to draw; --kind is {kind}")
     check_out(out, files)
@@ -43,7 +40,7 @@ def plot(
 
     from benchbox.report.plots.canvas import render
 
-    write_result(render(drawn, _FORMATS[out.suffix.lower()]), out)
+    write_result(render(drawn, file_format), out)
     for note in drawn.notes:
         print(note)
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def report(
     files: Annotated[
         list[Path],
-        typer.Argument(help="report.json files; for a page also the JSON of `compare` and of `plan`."),
+        typer.Argument(
+            help="report.json files; for a page also the JSON of `compare`, `history` and `plan`."
+        ),
     ],
     output_format: Annotated[
         Literal["terminal", "markdown", "html", "csv", "pytest-benchmark", "bencher"],
@@ -68,7 +70,7 @@ def _page(files: Sequence[Path]) -> str:
     from benchbox.report.html.page import render_page
 
     found = read_documents(files)
-    return render_page(list(map(rediagnosed, found.reports)), found.comparisons, found.plans)
+    return render_page(list(map(rediagnosed, found.reports)), found.comparisons, found.histories, found.plans)
 
 
 def _render(

@@ -1,4 +1,4 @@
-"""What a page is made of: reports, and the JSON of comparisons and plans, in files that look alike."""
+"""What a page is made of: reports, and the JSON of comparisons, histories and plans, by what is in a file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from benchbox.report.plan_view import read_plan
 from benchbox.report.text import clean
 from benchbox.schema import PlanResult, Report
 from benchbox.schema.comparison import Comparison
+from benchbox.schema.history import History
 
 
 class Documents(NamedTuple):
@@ -21,6 +22,7 @@ class Documents(NamedTuple):
 
     reports: tuple[Report, ...]
     comparisons: tuple[Comparison, ...]
+    histories: tuple[History, ...]
     plans: tuple[PlanResult, ...]
 
 
@@ -29,6 +31,7 @@ class _Kind(msgspec.Struct):
 
     comparisons: msgspec.Raw = msgspec.Raw()
     configurations: msgspec.Raw = msgspec.Raw()
+    num_reports: msgspec.Raw = msgspec.Raw()
 
 
 class _Comparisons(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,23 +39,26 @@ class _Comparisons(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_documents(files: Sequence[Path]) -> Documents:
-    """Read every file; what is neither a comparison nor a plan is taken for a report.
+    """Read every file; what is no comparison, history or plan is taken for a report.
 
     Raises:
         BadInputError: as for :func:`~benchbox.report.files.read_report`.
     """
     reports: list[Report] = []
     comparisons: list[Comparison] = []
+    histories: list[History] = []
     plans: list[PlanResult] = []
     for file in files:
         kind = _kind(file)
         if bytes(kind.comparisons):
             comparisons += _read_comparisons(file)
+        elif bytes(kind.num_reports):
+            histories.append(_read_history(file))
         elif bytes(kind.configurations):
             plans.append(read_plan(file))
         else:
             reports.append(read_report(file))
-    return Documents(tuple(reports), tuple(comparisons), tuple(plans))
+    return Documents(tuple(reports), tuple(comparisons), tuple(histories), tuple(plans))
 
 
 def _kind(file: Path) -> _Kind:
@@ -68,4 +74,13 @@ def _read_comparisons(file: Path) -> tuple[Comparison, ...]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise BadInputError(
             f"{clean(str(file))}: not a comparison; benchbox compare --format json writes one"
+        ) from None
+
+
+def _read_history(file: Path) -> History:
+    try:
+        return msgspec.json.decode(read_raw(file), type=History)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise BadInputError(
+            f"{clean(str(file))}: not a history; benchbox history --format json writes one"
         ) from None

@@ -1,24 +1,20 @@
-"""The course of cases in the terminal and as a plot."""
+"""The course of cases in the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from benchbox.errors import BadInputError
 from benchbox.report.text import case_labels, clean, significant
 from benchbox.schema.history import CaseHistory, History, LeftOut
 
 _BARS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 40
-MAX_PLOTS = 60
-"""A picture with more cases than this cannot be read."""
 
 
 def history_view(history: History) -> RenderableType:
@@ -77,44 +73,3 @@ def sparkline(values: Sequence[float]) -> str:
     if high - low < 0.005 * high:  # noise of half a percent is no course
         return _BARS[3] * len(values)
     return "".join(_BARS[round((value - low) / (high - low) * (len(_BARS) - 1))] for value in values)
-
-
-def plot_history(history: History, path: Path) -> None:
-    """Draw every case's course, a panel each, with its levels' changes; the format follows the file's name.
-
-    Raises:
-        BadInputError: matplotlib does not know the format, the file cannot be written, or there are too many
-            cases.
-    """
-    if not 0 < len(history.cases) <= MAX_PLOTS:
-        raise BadInputError(f"--plot: {len(history.cases)} cases; from 1 to {MAX_PLOTS} can be drawn")
-    from matplotlib.figure import Figure
-
-    labels = case_labels([case.case for case in history.cases])
-    figure = Figure(figsize=(8, 1.2 + 1.8 * len(history.cases)), layout="constrained")
-    panels = figure.subplots(len(history.cases), 1, squeeze=False)[:, 0]
-    for case, panel in zip(history.cases, panels, strict=True):
-        rates = [point.samples_per_second for point in case.points]
-        names = [point.report for point in case.points]
-        panel.plot(range(len(rates)), rates, "o-", markersize=3, linewidth=0.8, color="#0072B2")
-        for place, change in enumerate(case.changes):
-            panel.axvline(names.index(change.report) - 0.5, color="#D55E00", linestyle="--")
-            panel.annotate(
-                _plain(change_text(case, place)),
-                (names.index(change.report) - 0.5, 0.03),
-                xycoords=("data", "axes fraction"),
-                fontsize=6,
-            )
-        panel.set_title(_plain(labels[case.case.case_id]), fontsize=8, loc="left")
-        panel.set_ylabel("samples/s", fontsize=7)
-        panel.tick_params(labelsize=7)
-    panels[-1].set_xlabel("report, oldest first", fontsize=7)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"--plot: {clean(str(path))}: {clean(str(error))}") from None
-
-
-def _plain(text: str) -> str:
-    """Dollar signs begin formulas in matplotlib."""
-    return text.replace("$", r"\$")

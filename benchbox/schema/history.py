@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from benchbox.schema._base import Count, NonNegative, Outcome, Positive, PositiveInt, Record
+from benchbox.schema._base import Count, Interval, NonNegative, Outcome, Positive, PositiveInt, Record
 from benchbox.schema.case import Case
 from benchbox.schema.environment import Environment
 
 
 class RankTimes(msgspec.Struct, frozen=True, kw_only=True):
     """Of a :class:`~benchbox.schema.RankResult` what a course needs; all else is passed over, which makes a
-    year of reports quick to read. The same goes for the next three."""
+    year of reports quick to read. The same goes for the next four."""
 
     step_time_ns: tuple[Count, ...]
 
@@ -23,12 +23,19 @@ class AttemptTimes(msgspec.Struct, frozen=True, kw_only=True):
     ranks: tuple[RankTimes, ...]
 
 
+class SummaryInterval(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a :class:`~benchbox.schema.CaseSummary`."""
+
+    samples_per_second_interval: Interval | None = None
+
+
 class CaseTimes(msgspec.Struct, frozen=True, kw_only=True):
     """Of a :class:`~benchbox.schema.CaseResult`."""
 
     case: Case
     outcome: Outcome | None
     attempts: tuple[AttemptTimes, ...]
+    summary: SummaryInterval | None = None
 
 
 class ReportTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +53,8 @@ class HistoryPoint(Record, frozen=True, kw_only=True):
     report: str
     created_at: str
     samples_per_second: NonNegative
+    samples_per_second_interval: Interval | None = None
+    """95 %, of that report alone."""
 
 
 class LevelChange(Record, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from benchbox.analyze.history import history_of, rates_of
 from benchbox.analyze.plan import plan as plan_job
 from benchbox.errors import BadInputError
 from benchbox.plan.hardware import load_profiles
@@ -33,7 +34,7 @@ from benchbox.report.html.table import render_table
 from benchbox.report.plan_view import plan_answers, plan_closing, render_plan_json
 from benchbox.report.plots.plot import report_labels
 from benchbox.report.plots.roofline import Point, Roofs
-from benchbox.report.text import case_labels, significant
+from benchbox.report.text import case_labels, indented_json, significant
 from benchbox.schema import DevicePrice, Diagnosis, Interval, PlanJob, Prices, Report
 from tests.factories import hostile_report, make_profile, make_report
 from tests.pages.data import make_sweep
@@ -285,7 +286,7 @@ class TestHistory:
         assert '<section id="history">' not in render_page(reports[:2])
 
     def test_of_many_reports_the_newest_of_a_device_is_drawn(self, reports: list[Report]) -> None:
-        figures, missing = pictures([*reversed(reports), make_sweep(batches=(16, 64), name="other")])
+        _, figures, missing = pictures([*reversed(reports), make_sweep(batches=(16, 64), name="other")], [])
         assert [figure.name for figure in figures].count("roofline0") == 1
         assert any("the newest of a device" in text for text in missing)
         memory = next(figure.plot for figure in figures if figure.name == "memory")
@@ -294,7 +295,7 @@ class TestHistory:
 
 
 class TestFromFiles:
-    """What ``compare`` and ``plan`` write, on a page without reports and beside one."""
+    """What ``compare``, ``history`` and ``plan`` write, on a page without reports and beside one."""
 
     @pytest.fixture
     def files(self, tmp_path: Path) -> dict[str, Path]:
@@ -306,21 +307,30 @@ class TestFromFiles:
         )
         job = PlanJob(samples=10**9, targets=("A100-SXM4-80GB",), counts=(1, 2, 4))
         result = plan_job([simple_report()], job, 10**9, None, prices, load_profiles(), 100)
-        files = {name: tmp_path / f"{name}.json" for name in ("report", "comparison", "plan")}
+        files = {name: tmp_path / f"{name}.json" for name in ("report", "comparison", "history", "plan")}
         write_report(one, files["report"])
         files["comparison"].write_text(render_comparison_json(comparison))
+        days = [replace(one, created_at=f"2026-01-0{day}T00:00:00Z") for day in (1, 2)]
+        course = history_of([rates_of(f"day {day}", report) for day, report in enumerate(days)])
+        files["history"].write_text(indented_json(course))
         files["plan"].write_text(render_plan_json(result))
         return files
 
     def test_each_kind_is_known_by_what_stands_in_it(self, files: dict[str, Path]) -> None:
-        found = read_documents([files["plan"], files["comparison"], files["report"]])
-        assert [len(kind) for kind in found] == [1, 1, 1]
+        found = read_documents([files[name] for name in ("plan", "history", "comparison", "report")])
+        assert [len(kind) for kind in found] == [1, 1, 1, 1]
         page = render_page(*found)
         assert Outline(page).open == []
-        for place in ('id="answer"', 'id="comparison0"', 'id="plan0-section"', 'id="cases"'):
+        for place in ('id="answer"', 'id="comparison0"', 'id="history"', 'id="plan0-section"', 'id="cases"'):
             assert place in page
         ids = re.findall(r'\sid="([^"]+)"', page)
         assert len(ids) == len(set(ids))
+
+    def test_a_history_alone(self, files: dict[str, Path]) -> None:
+        page = render_page(*read_documents([files["history"]]))
+        assert "<title>History · benchbox</title>" in page
+        assert "Samples/s of 4 cases over 2 reports" in page
+        assert Outline(page).open == []
 
     def test_a_plan_alone(self, files: dict[str, Path]) -> None:
         found = read_documents([files["plan"]])

@@ -1,6 +1,8 @@
 """What a step of several ranks costs through the worker, against hand-written DDP and DeepSpeed loops.
 
-Two gloo ranks with one thread each. `make perf` runs these; the figures are printed.
+Two gloo ranks with one thread each. Their steps are long against the scheduler's slices, in which the ranks
+wait for each other: with steps of a few milliseconds those slices are all that one sees. `make perf` runs
+these; the figures are printed.
 """
 
 from __future__ import annotations
@@ -24,17 +26,17 @@ pytestmark = [pytest.mark.perf, pytest.mark.timeout(3600)]
 SIDE_BY_SIDE = Path(__file__).with_name("ranks_side_by_side.py")
 BOUND = 1.02
 NUM_TURNS = 8
+NUM_STEPS = 5
 
 
 def task_of(strategy: Strategy, folder: Path) -> WorkerTask:
     case = make_case(
-        model="mlp",
+        model="small-cnn",
         strategy=strategy,
         world_size=2,
-        per_device_batch_size=128,
-        input_shape=(784,),
+        per_device_batch_size=256,
+        input_shape=(1, 28, 28),
         num_classes=10,
-        hidden_size=512,
         learning_rate=1e-3,
     )
     return WorkerTask(
@@ -50,7 +52,7 @@ def task_of(strategy: Strategy, folder: Path) -> WorkerTask:
     )
 
 
-def ratios_of(task: WorkerTask, num_rounds: int, num_steps: int) -> list[float]:
+def ratios_of(task: WorkerTask, num_rounds: int) -> list[float]:
     """Worker over hand-written, one for each round, in two new ranks."""
     path = Path(task.attempt_dir, "case.json")
     path.write_bytes(msgspec.json.encode(task))
@@ -58,7 +60,7 @@ def ratios_of(task: WorkerTask, num_rounds: int, num_steps: int) -> list[float]:
     variables = worker_variables(MeasureSettings(), 1, None)
     subprocess.run(
         [sys.executable, *launch, "--nproc-per-node", "2", str(SIDE_BY_SIDE), str(path)]
-        + [str(number) for number in (num_rounds, NUM_TURNS, num_steps)],
+        + [str(number) for number in (num_rounds, NUM_TURNS, NUM_STEPS)],
         env={**os.environ, **variables, "GLOO_SOCKET_IFNAME": "lo", "DS_ACCELERATOR": "cpu"},
         check=True,
         capture_output=True,
@@ -69,13 +71,9 @@ def ratios_of(task: WorkerTask, num_rounds: int, num_steps: int) -> list[float]:
     return ratios
 
 
-@pytest.mark.parametrize(
-    ("strategy", "num_steps"), [("ddp", 40), ("zero1", 25), ("zero2", 25), ("zero3", 15)]
-)
-def test_a_step_of_two_ranks_takes_what_it_takes_by_hand(
-    strategy: Strategy, num_steps: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "zero1", "zero2", "zero3"])
+def test_a_step_of_two_ranks_takes_what_it_takes_by_hand(strategy: Strategy, tmp_path: Path) -> None:
     task = task_of(strategy, tmp_path)
-    verdict, figures = decide(lambda number: ratios_of(task, number, num_steps), BOUND)
+    verdict, figures = decide(lambda number: ratios_of(task, number), BOUND)
     print(f"\nstep time of two gloo ranks, worker over hand-written, {strategy}: {figures}")
     assert verdict == "kept", f"{verdict}: {figures}"

@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 
 from benchbox.analyze.history import history_of, rates_of
 from benchbox.cli import app
-from benchbox.errors import BadInputError
+from benchbox.errors import BadInputError, NothingToPlotError
 from benchbox.report.bencher import render_bencher
 from benchbox.report.files import write_report
-from benchbox.report.history import history_view, plot_history, sparkline
+from benchbox.report.history import history_view, sparkline
+from benchbox.report.plots.canvas import render
+from benchbox.report.plots.history import history_plot
 from tests.factories import hostile_report, make_report
 from tests.report.test_comparison_formats import slowed
 
@@ -47,12 +49,15 @@ def test_from_folders_to_the_report_that_changed_the_level(folder: Path) -> None
     assert json.loads(asked.stdout)["cases"][0]["changes"][0]["report"].endswith("5/report.json")
 
 
-def test_a_plot_is_drawn_and_a_format_unknown_to_matplotlib_refused(folder: Path) -> None:
+def test_a_plot_is_drawn_and_another_format_refused(folder: Path) -> None:
     drawn = CliRunner().invoke(app, ["history", str(folder), "--plot", str(folder / "h.svg")])
     assert drawn.exit_code == 0
     assert "<svg" in (folder / "h.svg").read_text()
     refused = CliRunner().invoke(app, ["history", str(folder), "--plot", str(folder / "h.docx")])
     assert isinstance(refused.exception, BadInputError)
+    alone = ["history", str(folder / "1"), "--plot", str(folder / "alone.svg")]
+    assert isinstance(CliRunner().invoke(app, alone).exception, NothingToPlotError)
+    assert not (folder / "alone.svg").exists()
     empty = folder / "empty"
     empty.mkdir()
     nothing = CliRunner().invoke(app, ["history", str(empty)])
@@ -73,7 +78,7 @@ def test_reports_left_out_for_the_same_fields_are_one_line() -> None:
     assert left_out == ["left out: 3 reports, day1 to day3: not as the newest one in driver"]
 
 
-def test_names_of_reports_become_neither_markup_nor_formulas(tmp_path: Path) -> None:
+def test_names_of_reports_become_neither_markup_nor_formulas() -> None:
     text = r"\x1b[31m[bold]$\frac{1}{0}$" + "\x1b"
     made = [
         replace(slowed(hostile_report(text), 1.0 + 0.2 * (day > 4)), created_at=f"2026-03-0{day}T00:00:00Z")
@@ -86,8 +91,9 @@ def test_names_of_reports_become_neither_markup_nor_formulas(tmp_path: Path) -> 
     console.print(history_view(history))
     assert "\x1b" not in console.file.getvalue()  # type: ignore[attr-defined]
     assert "[bold]" in console.file.getvalue()  # type: ignore[attr-defined]
-    plot_history(history, tmp_path / "h.svg")
-    assert (tmp_path / "h.svg").stat().st_size > 1000
+    picture = render(history_plot(history), "svg").decode()
+    assert "\x1b" not in picture
+    assert r"\frac{1}{0}" in picture
 
 
 def test_bencher_gets_every_measured_case() -> None:

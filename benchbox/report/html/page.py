@@ -26,6 +26,7 @@ from benchbox.report.plots.roofline import known_roofs
 from benchbox.report.text import case_labels, clean
 from benchbox.schema import CaseResult, PlanResult, Report
 from benchbox.schema.comparison import Comparison
+from benchbox.schema.history import History
 
 AXES = (
     ("model", "model"),
@@ -84,13 +85,14 @@ class Section(NamedTuple):
 def render_page(
     reports: Sequence[Report],
     comparisons: Sequence[Comparison] = (),
+    histories: Sequence[History] = (),
     plans: Sequence[PlanResult] = (),
 ) -> str:
-    """The whole page: reports, several of them side by side, then comparisons and plans from files."""
+    """The whole page: reports, several of them side by side, then what other files hold."""
     style, script = source("page.css"), source("page.js")
     names = report_labels(reports)
     rows, filters, columns = _table(reports, names)
-    figures, missing = pictures(reports)
+    courses, figures, missing = pictures(reports, histories)
     compared = compare_with_first(reports, names)
     return (
         environment()
@@ -99,7 +101,7 @@ def render_page(
             policy=_policy(style, script),
             style=style,
             script=script,
-            title=_title(names, comparisons, plans),
+            title=_title(names, comparisons, histories, plans),
             sections=[_section(report, name) for report, name in zip(reports, names, strict=True)],
             max_cards=MAX_CARDS,
             names=names,
@@ -107,8 +109,8 @@ def render_page(
             rows=rows,
             filters=filters,
             star=STAR if any(rests_on_steps(report) for report in reports) else None,
-            history=[figure for figure in figures if figure.name == "history"],
-            figures=[figure for figure in figures if figure.name != "history"],
+            courses=courses,
+            figures=figures,
             missing=missing,
             verdicts=list(map(verdicts, compared)),
             rule=next((rule_sentence(one) for one in compared if one.is_comparable()), None),
@@ -120,12 +122,18 @@ def render_page(
     )
 
 
-def _title(names: Sequence[str], comparisons: Sequence[Comparison], plans: Sequence[PlanResult]) -> str:
+def _title(
+    names: Sequence[str],
+    comparisons: Sequence[Comparison],
+    histories: Sequence[History],
+    plans: Sequence[PlanResult],
+) -> str:
     if len(names) == 1:
         return names[0]
     if names:
         return f"{len(names)} reports: {', '.join(names)}"
-    return "Plan" if plans and not comparisons else "Comparison" if not plans else "Comparison and plan"
+    kinds = {"comparison": comparisons, "history": histories, "plan": plans}
+    return " and ".join(kind for kind, found in kinds.items() if found).capitalize()
 
 
 def _policy(style: str, script: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from benchbox.errors import NothingToPlotError
 from benchbox.report.facts import device_name
 from benchbox.report.html.figures import InlineFigure, inline
-from benchbox.report.plots.history import history
+from benchbox.report.plots.history import history, history_plot
 from benchbox.report.plots.memory import memory
 from benchbox.report.plots.phases import phases
 from benchbox.report.plots.plot import Plot
@@ -16,14 +16,22 @@ from benchbox.report.plots.scaling import scaling
 from benchbox.report.plots.throughput import throughput
 from benchbox.report.text import clean
 from benchbox.schema import Report
+from benchbox.schema.history import History
 
 MANY_REPORTS = 4
 """More lie too close over each other to be told apart."""
 
 
-def pictures(reports: Sequence[Report]) -> tuple[list[InlineFigure], list[str]]:
-    """The pictures that there is something for, and what is not shown and why."""
+def pictures(
+    reports: Sequence[Report], histories: Sequence[History]
+) -> tuple[list[InlineFigure], list[InlineFigure], list[str]]:
+    """Courses over time, the other pictures that there is something for, and what is not shown and why.
+
+    Raises:
+        NothingToPlotError: one of ``histories`` holds no course.
+    """
     shown = list(reports) if len(reports) <= MANY_REPORTS else _newest(reports)
+    courses = [inline(history_plot(found), f"history{place}") for place, found in enumerate(histories)]
     wanted: list[tuple[str, Callable[[], Plot]]] = []
     if len(reports) > 2:
         wanted.append(("history", lambda: history(reports)))
@@ -36,15 +44,16 @@ def pictures(reports: Sequence[Report]) -> tuple[list[InlineFigure], list[str]]:
         ]
     for place, report in enumerate(_newest(shown)):
         wanted.append((f"roofline{place}", lambda report=report: roofline([report])))  # type: ignore[misc]
-    figures, missing = [], []
+    figures: list[InlineFigure] = []
+    missing = []
     if len(shown) < len(reports):
         missing.append(f"pictures of all {len(reports)} reports: but for the history, the newest of a device")
     for name, make in wanted:
         try:
-            figures.append(inline(make(), name))
+            (courses if name == "history" else figures).append(inline(make(), name))
         except NothingToPlotError as reason:
             missing.append(clean(str(reason)))
-    return figures, list(dict.fromkeys(missing))
+    return courses, figures, list(dict.fromkeys(missing))
 
 
 def _newest(reports: Sequence[Report]) -> list[Report]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchbox.errors import NothingToPlotError
 from benchbox.report.plots.canvas import INK, MARKERS, MUTED, SERIES, legend_below, new_figure
 from benchbox.report.plots.plot import Plot, listing, report_labels
 from benchbox.report.text import UNKNOWN, case_labels, clean, plus_minus, significant
-from benchbox.schema import CaseSummary, Report
-from benchbox.schema.history import History
+from benchbox.schema import Report
+from benchbox.schema.history import History, HistoryPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,43 +24,49 @@ TOO_FEW = "A change of level cannot be told from fewer than four reports"
 
 class _Line(NamedTuple):
     label: str
-    points: list[tuple[int, CaseSummary]]
+    points: list[tuple[int, HistoryPoint]]
     """Place of the report in time, and the figures there."""
     changes: dict[int, float]
     """Place of the first report at a new level, and that level over the one before."""
 
 
 def history(reports: Sequence[Report]) -> Plot:
-    """A line for each case that at least two reports measured, as a share of its first rate, and where its
-    level changed, as ``benchbox history`` finds it.
+    """The course over ``reports``, as ``benchbox history`` finds it. Raises as :func:`history_plot` does."""
+    from benchbox.analyze.history import history_of, rates_of
 
-    Where there are more than fit, those that moved most are drawn.
+    names = report_labels(reports)
+    return history_plot(
+        history_of([rates_of(name, report) for name, report in zip(names, reports, strict=True)])
+    )
+
+
+def history_plot(found: History) -> Plot:
+    """A line for each case that at least two reports measured, as a share of its first rate, and where its
+    level changed. Where there are more than fit, those that moved most are drawn.
 
     Raises:
         NothingToPlotError: no case stands in two reports that can be compared with the newest.
     """
-    from benchbox.analyze.history import history_of, measured_at, rates_of
+    from benchbox.analyze.history import measured_at
 
-    names = report_labels(reports)
-    found = history_of([rates_of(name, report) for name, report in zip(names, reports, strict=True)])
-    left_out = {one.report: one.fields for one in found.left_out}
-    by_name = {n: report for n, report in zip(names, reports, strict=True) if n not in left_out}
-    ordered = dict(sorted(by_name.items(), key=lambda one: measured_at(one[1].created_at)))
+    seen = {(point.created_at, point.report) for case in found.cases for point in case.points}
+    ordered = sorted(seen, key=lambda report: (measured_at(report[0]), report[1]))
     lines = [line for line in _lines(found, ordered) if len(line.points) > 1]
     if not lines:
         raise NothingToPlotError("history: no case was measured in two of the reports on one machine")
     kept = sorted(sorted(lines, key=_movement, reverse=True)[:MAX_LINES], key=lines.index)
     spare = [line.label for line in lines if line not in kept]
-    dates = [clean(report.created_at[:16].replace("T", " ")) for report in ordered.values()]
+    dates = [clean(created_at[:16].replace("T", " ")) for created_at, _ in ordered]
     notes = [f"Left out, because they moved less: {listing(spare)}."] if spare else []
     notes += [
-        f"Left out, because it differs from the newest in {listing(list(map(clean, fields)))}: {name}."
-        for name, fields in left_out.items()
+        f"Left out, because it differs from the newest in {listing(list(map(clean, left.fields)))}: "
+        f"{clean(left.report)}."
+        for left in found.left_out
     ]
     rows = [
-        (line.label, dates[place], *_cells(line, place, summary))
+        (line.label, dates[place], *_cells(line, place, point))
         for line in lines
-        for place, summary in line.points
+        for place, point in line.points
     ]
     return Plot(
         title=f"History: {len(ordered)} reports",
@@ -72,25 +78,18 @@ def history(reports: Sequence[Report]) -> Plot:
     )
 
 
-def _lines(found: History, ordered: Mapping[str, Report]) -> list[_Line]:
+def _lines(found: History, ordered: Sequence[tuple[str, str]]) -> list[_Line]:
+    """``ordered``: time and name of each report, oldest first."""
     labels = case_labels([course.case for course in found.cases])
-    places = {name: place for place, name in enumerate(ordered)}
-    summaries = {
-        (name, result.case.case_id): result.summary
-        for name, report in ordered.items()
-        for result in report.cases
-    }
-    lines = []
-    for course in found.cases:
-        known = [(p.report, summaries.get((p.report, course.case.case_id))) for p in course.points]
-        lines.append(
-            _Line(
-                labels[course.case.case_id],
-                [(places[name], summary) for name, summary in known if summary is not None],
-                {places[change.report]: change.ratio for change in course.changes},
-            )
+    places = {name: place for place, (_, name) in enumerate(ordered)}
+    return [
+        _Line(
+            labels[course.case.case_id],
+            [(places[point.report], point) for point in course.points],
+            {places[change.report]: change.ratio for change in course.changes},
         )
-    return lines
+        for course in found.cases
+    ]
 
 
 def _description(lines: Sequence[_Line], dates: Sequence[str]) -> str:
@@ -120,24 +119,24 @@ def _span(percents: Sequence[float]) -> str:
     return f"{' to '.join(dict.fromkeys(ends))} %"
 
 
-def _cells(line: _Line, place: int, summary: CaseSummary) -> tuple[str, ...]:
+def _cells(line: _Line, place: int, point: HistoryPoint) -> tuple[str, ...]:
     level = _span([100 * (line.changes[place] - 1)]) if place in line.changes else ""
-    return (significant(summary.samples_per_second, 4), _interval(summary), _ratio(line, summary), level)
+    return (significant(point.samples_per_second, 4), _interval(point), _ratio(line, point), level)
 
 
 def _movement(line: _Line) -> float:
-    rates = [summary.samples_per_second for _, summary in line.points]
+    rates = [point.samples_per_second for _, point in line.points]
     return max(rates) / min(rates) if min(rates) > 0 else 0.0
 
 
-def _interval(summary: CaseSummary) -> str:
-    interval = summary.samples_per_second_interval
+def _interval(point: HistoryPoint) -> str:
+    interval = point.samples_per_second_interval
     return UNKNOWN if interval is None else plus_minus(interval)
 
 
-def _ratio(line: _Line, summary: CaseSummary) -> str:
+def _ratio(line: _Line, point: HistoryPoint) -> str:
     first = line.points[0][1].samples_per_second
-    return f"{significant(100 * summary.samples_per_second / first, 4)} %" if first else UNKNOWN
+    return f"{significant(100 * point.samples_per_second / first, 4)} %" if first else UNKNOWN
 
 
 def _draw(title: str, kept: Sequence[_Line], lines: Sequence[_Line], dates: Sequence[str]) -> Figure:
@@ -174,8 +173,8 @@ def _draw(title: str, kept: Sequence[_Line], lines: Sequence[_Line], dates: Sequ
 def _draw_line(axes: Axes, line: _Line, color: str, marker: str, shade: float) -> None:
     share = 100 / (line.points[0][1].samples_per_second or 1)
     places = [place for place, _ in line.points]
-    rates = [summary.samples_per_second * share for _, summary in line.points]
-    ends = [summary.samples_per_second_interval for _, summary in line.points]
+    rates = [point.samples_per_second * share for _, point in line.points]
+    ends = [point.samples_per_second_interval for _, point in line.points]
     low = [end.low * share if end else rate for end, rate in zip(ends, rates, strict=True)]
     high = [end.high * share if end else rate for end, rate in zip(ends, rates, strict=True)]
     axes.plot(places, rates, color=color, marker=marker)
