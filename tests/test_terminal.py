@@ -57,8 +57,8 @@ def plain(text: str) -> str:
 
 
 def test_a_run_shows_a_live_display_and_leaves_a_clean_screen(tmp_path: Path) -> None:
-    suite = write_suite(tmp_path, ONE_CASE, max_seconds=0.8)
-    code, written = on_a_terminal("run", suite, "--out", tmp_path / "out", cwd=tmp_path)
+    suite = write_suite(tmp_path, ONE_CASE, max_seconds=0.8, profile_step=False)
+    code, written = on_a_terminal("run", suite, "--out", tmp_path / "out", "--trace", cwd=tmp_path)
     assert code == 0
     hide, show = "\x1b[?25l", "\x1b[?25h"
     assert written.count(hide) == written.count(show) == 1
@@ -67,6 +67,7 @@ def test_a_run_shows_a_live_display_and_leaves_a_clean_screen(tmp_path: Path) ->
     assert "━" in live
     assert "0/1" in live
     assert re.search(r"\[1/1\].*ok.*samples/s", plain(live))
+    assert "warning: no trace of mlp b32 fp32: no step of it was profiled" in plain(after)
     assert after.rstrip().endswith("report.json and report.md")
     # Nothing moves the cursor any more; what is left of escapes are colours.
     assert not re.search(r"\x1b(?!\[[0-9;]*m)", re.sub(r"^(\r|\x1b\[[0-9]*[AK])*", "", after))

@@ -138,6 +138,7 @@ def _run_suite(
     from benchbox.report.from_run import report_of_run
     from benchbox.report.markdown import render_markdown
     from benchbox.report.terminal import terminal_view
+    from benchbox.report.text import case_labels
 
     with suite_run:
         if suite_run.is_complete() and (folder / REPORT_NAME).is_file():
@@ -153,6 +154,10 @@ def _run_suite(
             report = report_of_run(suite_run)
             write_report(report, folder / REPORT_NAME)
             write_text(render_markdown(report), folder / SUMMARY_NAME)
+    untraced = suite_run.untraced()
+    if untraced:
+        labels = ", ".join(case_labels(suite_run.suite.cases)[case.case_id] for case in untraced)
+        print(f"benchbox: warning: no trace of {labels}: no step of it was profiled", file=sys.stderr)
     if not quiet:
         console.print(terminal_view(report, console.width))
         console.print(done, markup=False, highlight=False, soft_wrap=True)

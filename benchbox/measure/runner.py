@@ -190,6 +190,19 @@ class SuiteRun:
         """Whether no attempt is left to run."""
         return self._settled.is_all()
 
+    def untraced(self) -> list[Case]:
+        """Cases that went well and whose trace was asked for and not kept: there was no time to profile a
+        step, or they were measured before it was asked for."""
+        went_well = {attempt.case_id for attempt in self.attempts if attempt.outcome == "ok"}
+        return [
+            case
+            for case in self.suite.cases
+            if self._trace and case.case_id in went_well and not self._trace_of(case).is_file()
+        ]
+
+    def _trace_of(self, case: Case) -> Path:
+        return self.out_dir / TRACES_NAME / f"{case.case_id}.json.gz"
+
     def _task(
         self, case: Case, settings: MeasureSettings, repetition: int, *, extra_passes: bool
     ) -> WorkerTask:
@@ -203,9 +216,7 @@ class SuiteRun:
             attempt_dir=str(self._work_dir / f"{case.case_id}-{repetition}-{len(self.attempts)}"),
             import_dirs=(str(self._suite_dir), str(Path.cwd())),
             data_root=str(self._suite_dir),
-            trace_path=str(self.out_dir / TRACES_NAME / f"{case.case_id}.json.gz")
-            if self._trace and extra_passes
-            else None,
+            trace_path=str(self._trace_of(case)) if self._trace and extra_passes else None,
         )
 
     def _attempt(self, task: WorkerTask) -> Generator[Tick | AttemptResult, None, None]:

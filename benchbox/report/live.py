@@ -70,8 +70,9 @@ class _Course:
         self._durations: list[float] = []
 
     def finish(self, attempt: AttemptResult) -> None:
-        """Count a finished attempt."""
-        self._durations.append(attempt.duration_s)
+        """Count a finished attempt, unless nothing was started for it."""
+        if attempt.duration_s > 0:
+            self._durations.append(attempt.duration_s)
 
     def left_s(self) -> float | None:
         """Seconds left, from the mean of the attempts so far; ``None`` before the first has ended."""
