@@ -31,7 +31,7 @@ from benchbox.report.plots.throughput import throughput
 from benchbox.report.series import case_series, throttled_spans
 from benchbox.report.text import case_label
 from benchbox.schema import DevicePrice, DeviceTelemetry, PlanJob, Prices, Report
-from tests.factories import make_case, make_report
+from tests.factories import make_case, make_ranks_report, make_report
 from tests.pages.data import make_sweep
 from tests.plans import simple_report
 
@@ -169,6 +169,28 @@ class TestOthers:
         row = cells(plot, "reference-cnn b64 fp32 ddp", "4")
         assert row[1] == f"{100 * result.scaling.weak_efficiency:.1f} %"
         assert row[2] == "–"
+
+    def test_a_strategy_begins_at_the_one_device_case_that_its_efficiency_is_against(self) -> None:
+        report = make_ranks_report()
+        plot = scaling([report])
+        rates = {row[1]: float(row[2].replace(",", "")) for row in plot.rows if row[0].endswith("fp32 ddp")}
+        assert set(rates) == {"1", "2"}
+        share = cells(plot, "reference-cnn b32 fp32 ddp", "2")[1]
+        assert float(share.removesuffix(" %")) == pytest.approx(100 * rates["2"] / (2 * rates["1"]), abs=0.1)
+        assert plot.notes[0].startswith("What did not run on one device begins")
+        # The ideal is of the same case where the strategy itself ran on one device, and was slower.
+        of_one = next(r.summary for r in report.cases if case_label(r.case) == "reference-cnn b32 fp32")
+        assert of_one is not None
+        left, right = plot.draw().axes
+        ideals = [line.get_ydata()[-1] for line in left.get_lines() if line.get_linestyle() == ":"]
+        assert ideals == pytest.approx([2 * of_one.samples_per_second] * 3)
+        fills = {line.get_markerfacecolor() for line in right.get_lines() if line.get_marker() == "o"}
+        assert len(fills) == 2  # weak and strong, one mark each: not told apart by the dash of a line
+
+    def test_no_panel_for_an_efficiency_that_nothing_gives(self) -> None:
+        plot = scaling([make_sweep(batches=(16, 128), world_sizes=(2, 4))])
+        assert [axes.get_ylabel() for axes in plot.draw().axes] == ["samples/s"]
+        assert plot.description == "Samples/s and efficiency of one configuration on up to 4 devices."
 
     def test_memory_of_the_device_or_of_the_host(self, report: Report) -> None:
         row = cells(memory([report]), "reference-cnn b64 fp32")

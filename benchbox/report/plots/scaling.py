@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchbox.errors import NothingToPlotError
 from benchbox.report.figures import RANKS_OF_A_CPU
@@ -17,18 +17,29 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_LINES = 8
+_STRONG: Any = {"linestyle": (0, (4, 2)), "markerfacecolor": "none"}
 
-_Lines = dict[str, list[CaseResult]]
+
+class _Line(NamedTuple):
+    """A configuration on rising numbers of devices."""
+
+    results: list[CaseResult]
+    baseline: CaseResult | None
+    """The case of one device that its weak efficiency is against. ``results`` begins with it where the
+    configuration itself did not run on one device, as ``single`` stands for one device of every strategy."""
+
+
+_Lines = dict[str, _Line]
 
 
 def scaling(reports: Sequence[Report]) -> Plot:
-    """One line for each configuration that ran on several numbers of devices.
+    """One line for each configuration that ran on several numbers of devices, or can be set against one.
 
     Raises:
         NothingToPlotError: none did.
     """
     found = _lines(reports)
-    lines = {name: r for name, r in found.items() if len({x.case.world_size for x in r}) > 1}
+    lines = {name: line for name, line in found.items() if len({r.case.world_size for r in line.results}) > 1}
     if not lines:
         raise NothingToPlotError("scaling: no configuration was measured on two numbers of devices")
     kept = dict(list(lines.items())[:MAX_LINES])
@@ -37,11 +48,14 @@ def scaling(reports: Sequence[Report]) -> Plot:
     notes = [f"No room for {listing(spare)}."] if spare else []
     if any(report.environment.device == "cpu" for report in reports):
         notes.append(f"{RANKS_OF_A_CPU[0].upper()}{RANKS_OF_A_CPU[1:]}.")
-    rows = [(name, *_cells(result)) for name, results in lines.items() for result in results]
-    most = max(result.case.world_size for results in lines.values() for result in results)
+    if any(line.baseline is line.results[0] for line in lines.values()):
+        notes.append("What did not run on one device begins at the case that its efficiency is against.")
+    rows = [(name, *_cells(result)) for name, line in lines.items() for result in line.results]
+    most = max(result.case.world_size for line in lines.values() for result in line.results)
+    count = "one configuration" if len(lines) == 1 else f"{len(lines)} configurations"
     return Plot(
         title=f"Scaling: {where}",
-        description=f"Samples/s and efficiency of {len(lines)} configurations on up to {most} devices.",
+        description=f"Samples/s and efficiency of {count} on up to {most} devices.",
         columns=("configuration", "devices", "samples/s", "weak efficiency", "strong efficiency"),
         rows=tuple(rows),
         notes=tuple(notes),
@@ -50,15 +64,24 @@ def scaling(reports: Sequence[Report]) -> Plot:
 
 
 def _lines(reports: Sequence[Report]) -> _Lines:
-    found: _Lines = {}
-    labels = report_labels(reports)
-    for label, report in zip(labels, reports, strict=True):
-        for result in sorted(report.cases, key=lambda r: r.case.world_size):
-            if result.summary is not None:
-                name = _without_world_size(result.case)
-                shown = name if len(reports) == 1 else f"{name}, {label}"
-                found.setdefault(shown, []).append(result)
-    return found
+    found: dict[str, list[CaseResult]] = {}
+    by_id: dict[str, dict[str, CaseResult]] = {}
+    for label, report in zip(report_labels(reports), reports, strict=True):
+        measured = [result for result in report.cases if result.summary is not None]
+        for result in sorted(measured, key=lambda r: r.case.world_size):
+            name = _without_world_size(result.case)
+            shown = name if len(reports) == 1 else f"{name}, {label}"
+            found.setdefault(shown, []).append(result)
+            by_id[shown] = {one.case.case_id: one for one in measured}
+    return {name: _line(results, by_id[name]) for name, results in found.items()}
+
+
+def _line(results: list[CaseResult], by_id: Mapping[str, CaseResult]) -> _Line:
+    named = [by_id.get(r.scaling.weak_baseline_case_id or "") for r in results if r.scaling is not None]
+    baseline = next((one for one in named if one is not None and one.case.world_size == 1), None)
+    if baseline is not None and results[0].case.world_size > 1:
+        results = [baseline, *results]
+    return _Line(results, baseline)
 
 
 def _without_world_size(case: Case) -> str:
@@ -84,38 +107,54 @@ def _share(value: float | None) -> str:
 def _draw(title: str, lines: _Lines) -> Figure:
     from matplotlib.lines import Line2D
 
-    figure, (left, right) = panels(title, 2, height=3.6)
-    sizes = [result.case.world_size for results in lines.values() for result in results]
+    results = [result for line in lines.values() for result in line.results]
+    weak, strong = (_any_efficiency(results, kind) for kind in ("weak", "strong"))
+    figure, axes_of = panels(title, 2 if weak or strong else 1, height=3.6)
     handles: list[Any] = []
-    for place, (name, results) in enumerate(lines.items()):
+    for place, (name, line) in enumerate(lines.items()):
         color, marker = SERIES[place % len(SERIES)], MARKERS[place % len(MARKERS)]
-        _draw_rates(left, results, color, marker)
-        _draw_efficiency(right, results, color, marker)
+        _draw_rates(axes_of[0], line, color, marker)
+        for axes in axes_of[1:]:
+            _draw_efficiency(axes, line.results, color, marker)
         handles.append(Line2D([], [], color=color, marker=marker, label=name))
     handles.append(Line2D([], [], color=INK, linestyle=":", label="ideal"))
-    if any(r.scaling and r.scaling.strong_efficiency for results in lines.values() for r in results):
-        handles.append(Line2D([], [], color=INK, linestyle=(0, (4, 2)), label="strong scaling"))
-    for axes, heading, unit in ((left, "throughput", "samples/s"), (right, "efficiency", "%")):
+    if strong:
+        if weak:
+            handles.append(Line2D([], [], color=INK, marker="o", label="weak scaling"))
+        handles.append(Line2D([], [], color=INK, marker="o", label="strong scaling", **_STRONG))
+    sizes = [result.case.world_size for result in results]
+    for axes, (heading, unit) in zip(
+        axes_of, (("throughput", "samples/s"), ("efficiency", "%")), strict=False
+    ):
         axes.set_title(heading)
         axes.set_ylabel(unit)
         doubling_axis(axes, sizes, "devices")
         axes.set_ylim(0, 1.05 * max(axes.get_ylim()[1], 100 if unit == "%" else 0))
         axes.yaxis.set_major_formatter("{x:,g}")
-    right.axhline(100, color=MUTED, linestyle=":", linewidth=1.2)
+    for axes in axes_of[1:]:
+        axes.axhline(100, color=MUTED, linestyle=":", linewidth=1.2)
     legend_below(figure, handles)
     return figure
 
 
-def _draw_rates(axes: Axes, results: Sequence[CaseResult], color: str, marker: str) -> None:
-    sizes = [result.case.world_size for result in results]
-    rates = [result.summary.samples_per_second for result in results if result.summary]
+def _any_efficiency(results: Sequence[CaseResult], kind: str) -> bool:
+    return any(getattr(result.scaling, f"{kind}_efficiency", None) is not None for result in results)
+
+
+def _draw_rates(axes: Axes, line: _Line, color: str, marker: str) -> None:
+    """The ideal begins at what efficiency is against, so that both panels say the same."""
+    sizes = [result.case.world_size for result in line.results]
+    rates = [result.summary.samples_per_second for result in line.results if result.summary]
     axes.plot(sizes, rates, color=color, marker=marker)
-    ideal = [rates[0] * size / sizes[0] for size in sizes]
-    axes.plot(sizes, ideal, color=color, linestyle=":", linewidth=1.2)
+    start = line.baseline or line.results[0]
+    assert start.summary is not None
+    of_one = start.summary.samples_per_second / start.case.world_size
+    axes.plot(sizes, [of_one * size for size in sizes], color=color, linestyle=":", linewidth=1.2)
 
 
 def _draw_efficiency(axes: Axes, results: Sequence[CaseResult], color: str, marker: str) -> None:
-    for kind, style in (("weak", "-"), ("strong", (0, (4, 2)))):
+    """Strong scaling is dashed and hollow: on two numbers of devices each line is a single mark."""
+    for kind, style in (("weak", {}), ("strong", _STRONG)):
         known = [
             (result.case.world_size, value, getattr(result.scaling, f"{kind}_efficiency_interval"))
             for result in results
@@ -123,9 +162,7 @@ def _draw_efficiency(axes: Axes, results: Sequence[CaseResult], color: str, mark
         ]
         if known:
             sizes = [size for size, _, _ in known]
-            axes.plot(
-                sizes, [100 * value for _, value, _ in known], color=color, marker=marker, linestyle=style
-            )
+            axes.plot(sizes, [100 * value for _, value, _ in known], color=color, marker=marker, **style)
             ends = [interval or Interval(low=value, high=value) for _, value, interval in known]
             axes.fill_between(
                 sizes, [100 * e.low for e in ends], [100 * e.high for e in ends], color=color, alpha=0.18
