@@ -40,7 +40,7 @@ def report(
 
     if out is not None:
         if output_format == "terminal":
-            raise BadInputError("--out: needs a --format other than terminal")
+            raise BadInputError("--out: needs a --format other than terminal, as in --format html")
         check_out(out, files)
     if output_format == "html":
         _show(_page(files), out)

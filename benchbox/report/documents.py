@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from benchbox.errors import BadInputError
-from benchbox.report.files import read_raw, read_report
+from benchbox.report.files import read_raw, read_report, written_by
 from benchbox.report.plan_view import read_plan
 from benchbox.report.text import clean
 from benchbox.schema import PlanResult, Report
@@ -24,14 +24,6 @@ class Documents(NamedTuple):
     comparisons: tuple[Comparison, ...]
     histories: tuple[History, ...]
     plans: tuple[PlanResult, ...]
-
-
-class _Kind(msgspec.Struct):
-    """The one field by which a kind of file is known; empty where it is missing."""
-
-    comparisons: msgspec.Raw = msgspec.Raw()
-    configurations: msgspec.Raw = msgspec.Raw()
-    num_reports: msgspec.Raw = msgspec.Raw()
 
 
 class _Comparisons(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,23 +41,16 @@ def read_documents(files: Sequence[Path]) -> Documents:
     histories: list[History] = []
     plans: list[PlanResult] = []
     for file in files:
-        kind = _kind(file)
-        if bytes(kind.comparisons):
-            comparisons += _read_comparisons(file)
-        elif bytes(kind.num_reports):
-            histories.append(_read_history(file))
-        elif bytes(kind.configurations):
-            plans.append(read_plan(file))
-        else:
-            reports.append(read_report(file))
+        match written_by(read_raw(file)):
+            case "compare":
+                comparisons += _read_comparisons(file)
+            case "history":
+                histories.append(_read_history(file))
+            case "plan":
+                plans.append(read_plan(file))
+            case None:
+                reports.append(read_report(file))
     return Documents(tuple(reports), tuple(comparisons), tuple(histories), tuple(plans))
-
-
-def _kind(file: Path) -> _Kind:
-    try:
-        return msgspec.json.decode(read_raw(file), type=_Kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _Kind()  # reading it as a report says what is wrong
 
 
 def _read_comparisons(file: Path) -> tuple[Comparison, ...]:

@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -33,6 +33,14 @@ _NUMBERS = re.compile(rb"\[\n\s+(?:-?[0-9][-+.eE0-9]*|null)(?:,\n\s+(?:-?[0-9][-
 
 class _Versioned(msgspec.Struct):
     schema_version: int
+
+
+class _Fields(msgspec.Struct):
+    """The fields by which the JSON of other commands is known; empty where they are missing."""
+
+    comparisons: msgspec.Raw = msgspec.Raw()
+    num_reports: msgspec.Raw = msgspec.Raw()
+    configurations: msgspec.Raw = msgspec.Raw()
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -179,6 +187,19 @@ def read_raw(path: Path) -> bytes:
     return raw
 
 
+def written_by(raw: bytes) -> Literal["compare", "history", "plan"] | None:
+    """The command whose ``--format json`` this seems to be; ``None`` if it is taken for a report."""
+    try:
+        fields = msgspec.json.decode(raw, type=_Fields)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None  # reading it as a report says what is wrong
+    if bytes(fields.comparisons):
+        return "compare"
+    if bytes(fields.num_reports):
+        return "history"
+    return "plan" if bytes(fields.configurations) else None
+
+
 def json_schema() -> str:
     """The JSON Schema (2020-12) of ``report.json``, as JSON."""
     schema = {
@@ -195,6 +216,10 @@ def _decode(raw: bytes, path: Path, kind: type[Read]) -> Read:
         try:
             report = msgspec.json.decode(raw, type=kind)
         except msgspec.ValidationError:
+            command = written_by(raw)
+            if command is not None:
+                what = f"the JSON of `benchbox {command}`, not a report"
+                raise _bad(path, f"{what}; `benchbox report --format html` makes a page of it") from None
             # A newer report may differ anywhere, so its version comes before whatever else is wrong with it.
             _check_version(msgspec.json.decode(raw, type=_Versioned).schema_version, path)
             raise

@@ -23,7 +23,7 @@ from benchbox.report.comparison_text import counts_sentence, interval_text, rati
 from benchbox.report.diagnosis import full_text
 from benchbox.report.documents import read_documents
 from benchbox.report.figures import STAR
-from benchbox.report.files import write_report
+from benchbox.report.files import read_report, read_times, write_report
 from benchbox.report.html.answer import BOTTLENECKS, answer
 from benchbox.report.html.comparison import verdicts
 from benchbox.report.html.page import render_page
@@ -325,6 +325,17 @@ class TestFromFiles:
             assert place in page
         ids = re.findall(r'\sid="([^"]+)"', page)
         assert len(ids) == len(set(ids))
+
+    @pytest.mark.parametrize(
+        ("name", "by"), [("comparison", "compare"), ("history", "history"), ("plan", "plan")]
+    )
+    def test_where_a_report_is_wanted_it_is_named_for_what_it_is(
+        self, name: str, by: str, files: dict[str, Path]
+    ) -> None:
+        for read in (read_report, read_times):
+            with pytest.raises(BadInputError) as caught:
+                read(files[name])
+            assert f"{name}.json: the JSON of `benchbox {by}`, not a report; " in str(caught.value)
 
     def test_a_history_alone(self, files: dict[str, Path]) -> None:
         page = render_page(*read_documents([files["history"]]))
