@@ -265,8 +265,20 @@ def test_on_paper_nothing_is_cut_off_and_nothing_is_dark(sweep_page: Path, opene
         assert [case.is_displayed() for case in cases] == [True] + [False] * (len(cases) - 1)
         background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert background == "rgb(255, 255, 255)"
+        browser.execute_script("document.querySelector('details.case[open]').open = false")
+        assert not browser.find_element(By.ID, "details").is_displayed()  # a heading with nothing below it
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_a_wide_screen_shows_every_column(sweep_page: Path, opened: Open) -> None:
+    browser = opened(sweep_page, 1920)
+    assert browser.execute_script(OVERFLOW) <= 0
+    hidden = "const box = document.querySelector('#cases .scroll'); return box.scrollWidth - box.clientWidth"
+    assert browser.execute_script(hidden) == 0
+    set_view(browser, 1440)  # where it cannot, the table scrolls and the page does not
+    assert browser.execute_script(hidden) > 0
+    assert browser.execute_script(OVERFLOW) <= 0
 
 
 def test_several_reports_stand_side_by_side(tmp_path: Path, opened: Open) -> None:
@@ -300,7 +312,7 @@ def test_a_page_of_history_comparison_and_plan_fits_and_says_nothing_aloud(
     prices = Prices(currency="EUR", date=date(2026, 1, 5), device=(price,))
     plan = plan_job([simple_report()], job, 10**9, None, prices, load_profiles(), 100)
     page = tmp_path / "page.html"
-    page.write_text(render_page(reports, comparison, [plan]), encoding="utf-8")
+    page.write_text(render_page(reports, comparison, plans=[plan]), encoding="utf-8")
     browser = opened(page)
     assert requested(browser) == [page.as_uri()]
     assert complaints(browser) == []
@@ -314,9 +326,13 @@ def test_a_page_of_history_comparison_and_plan_fits_and_says_nothing_aloud(
     for width in (390, 800, 1440):
         set_view(browser, width)
         assert browser.execute_script(OVERFLOW) <= 0, width
-    page.write_text(render_page([], comparison, [plan]), encoding="utf-8")
-    browser = opened(page)
+    page.write_text(render_page([], comparison, plans=[plan]), encoding="utf-8")
+    browser = opened(page, 390)
     assert complaints(browser) == []
+    heights = browser.execute_script(
+        "return Array.from(document.querySelectorAll('#comparison0 tbody tr'), (r) => r.offsetHeight)"
+    )
+    assert max(heights) < 3 * 24  # no cell makes its row taller than its words need
     assert browser.find_element(By.TAG_NAME, "h1").text == "Comparison and plan"
 
 
