@@ -215,9 +215,10 @@ def _group(bottleneck: Bottleneck, group: Sequence[Place], scale: float) -> Caus
             ceiling = "rate" if place.bound == "compute" else "bandwidth"
             figures.append(percent(f"of the {ceiling} reached here, {name}", place.reached))
         if place.intensity is not None and place.ridge is not None:
-            what = f"{place.operator_class}, intensity"
-            figures.append(Evidence(what=what, value=place.intensity, unit="FLOP/byte"))
-            figures.append(Evidence(what="ridge of this machine", value=place.ridge, unit="FLOP/byte"))
+            for what, value in (("intensity", place.intensity), ("ridge of this machine", place.ridge)):
+                figures.append(
+                    Evidence(what=f"{place.operator_class}, {what}", value=value, unit="FLOP/byte")
+                )
     inferred = sum(place.share for place in group if place.bound == "neither")
     share = sum(place.share for place in group)
     return Cause(bottleneck, scale * share, tuple(figures), direct=inferred < 0.5 * share)

@@ -150,6 +150,14 @@ def test_products_near_their_ceiling_are_compute_and_a_lower_precision_is_the_ad
     assert 1.5 < predicted.low < predicted.high < 7
 
 
+def test_each_figure_behind_a_verdict_says_what_it_is_of() -> None:
+    convolutions = operator("convolution", 6.5, flops=200, gigabytes=1)
+    found = diagnosed(profile=profiled(convolutions, operator("matmul", 2.0, flops=60, gigabytes=1)))
+    ridges = {e.what: e.value for e in found.evidence if "ridge" in e.what}
+    assert set(ridges) == {"convolution, ridge of this machine", "matmul, ridge of this machine"}
+    assert len({e.what for e in found.evidence}) == len(found.evidence)
+
+
 def test_operators_that_move_more_than_they_compute_are_bound_by_bandwidth() -> None:
     assert told(diagnosed(profile=profiled(*MOVING))) == ("memory-bandwidth", "sure")
 

@@ -141,6 +141,11 @@ class TestThroughput:
         assert "out of memory" not in texts(canvas.render(throughput([without])))
         assert canvas.render(throughput([report])).count(b"stroke-dasharray") >= 3  # two lines and the legend
 
+    def test_what_is_hollow_for_checkpointing_is_so_in_the_legend(self, report: Report) -> None:
+        (legend,) = throughput([report]).draw().legends  # a single batch size is a mark without a dashed line
+        hollow = [h.get_label() for h in legend.get_lines() if h.get_markerfacecolor() == "none"]
+        assert hollow == ["with checkpointing"]
+
     def test_one_batch_size_is_no_curve(self) -> None:
         plot = throughput([make_report()])
         assert {row[0] for row in plot.rows} == {"reference-cnn"}
@@ -224,6 +229,18 @@ class TestOthers:
         flops = sum(o.flops or 0 for o in profile.operators)
         moved = sum(o.least_bytes or 0 for o in profile.operators)
         assert float(point[1]) == pytest.approx(flops / moved, rel=0.01)
+
+    def test_the_bend_of_each_roof_that_a_case_lies_under_is_in_the_picture(self, report: Report) -> None:
+        assert report.ceilings is not None
+        assert report.ceilings.device_copy_bytes_per_s is not None
+        slow = replace(report.ceilings, device_copy_bytes_per_s=2.81e12 / 20)
+        axes = roofline([replace(report, ceilings=slow, hardware_profile=None)]).draw().axes[0]
+        bend = max(line.get_xdata()[1] for line in axes.get_lines() if len(line.get_xdata()) == 3)
+        assert bend == pytest.approx(702e12 / 2.81e12 * 20)
+        assert bend < axes.get_xlim()[1]
+        slow = replace(report.ceilings, device_copy_bytes_per_s=1e-300)  # no picture reaches so far
+        axes = roofline([replace(report, ceilings=slow, hardware_profile=None)]).draw().axes[0]
+        assert axes.get_xlim()[1] < 1000
 
     def test_telemetry_of_a_case_by_its_name(self, report: Report) -> None:
         plot = telemetry([report], "reference-cnn b16 fp32")

@@ -116,8 +116,9 @@ def _draw(options: Sequence[_Option], best: Sequence[_Option], unit: str) -> Fig
     axes.set_ylabel(unit)
     bases = dict.fromkeys(option.basis for option in options)
     handles = [Line2D([], [], color=_COLORS[b], marker=_MARKERS[b], linestyle="none", label=b) for b in bases]
-    front_line = Line2D([], [], color=MUTED, label="no other is cheaper and quicker")
-    legend_below(figure, [*handles, front_line])
+    line: Any = "-" if len(best) > 1 else "none"
+    front = Line2D([], [], color=MUTED, marker="o", linestyle=line, label="no other is cheaper and quicker")
+    legend_below(figure, [*handles, front])
     return figure
 
 

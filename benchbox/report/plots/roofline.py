@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+FAR = 1000.0
+
+
 class Roofs(NamedTuple):
     """What limits a rate: by precision in TFLOP/s, and bytes per second. ``None`` is unknown."""
 
@@ -40,6 +43,11 @@ class Roofs(NamedTuple):
         if flat is None or self.bytes_per_s is None:
             return None
         return min(flat, intensity * self.bytes_per_s / 1e12)
+
+    def bend(self, precision: str) -> float | None:
+        """The intensity at which the roof becomes flat; ``None`` where a part of it is unknown."""
+        flat = self.tflops.get(precision)
+        return None if flat is None or not self.bytes_per_s else flat * 1e12 / self.bytes_per_s
 
 
 class Point(NamedTuple):
@@ -153,8 +161,7 @@ def _draw(title: str, points: Sequence[Point], roofs: Sequence[Roofs]) -> Figure
     figure = new_figure(title, 8.4, 5.0)
     axes = figure.subplots()
     precisions = [name for name in PRECISION_COLORS if any(p.precision == name for p in points)]
-    intensities = [point.intensity for point in points]
-    low, high = min(intensities) / 6, max(intensities) * 6
+    low, high = _span(points, roofs)
     for roof, style in zip(roofs, ((0, (4, 2)), "-"), strict=False):
         _draw_roof(axes, roof, precisions, (low, high), style)
     for name in precisions:
@@ -179,6 +186,16 @@ def _draw(title: str, points: Sequence[Point], roofs: Sequence[Roofs]) -> Figure
     return figure
 
 
+def _span(points: Sequence[Point], roofs: Sequence[Roofs]) -> tuple[float, float]:
+    """Intensities from left to right: every point, and the bends of their roofs, which say on which side of
+    one a point lies. A bend too far away for a picture is left outside."""
+    intensities = [point.intensity for point in points]
+    least, most = min(intensities), max(intensities)
+    bends = [b for roof in roofs for p in points if (b := roof.bend(p.precision)) is not None]
+    near = [bend for bend in bends if least / FAR < bend < most * FAR]
+    return min([least / 6, *(bend / 2 for bend in near)]), max([most * 6, *(bend * 2 for bend in near)])
+
+
 def _draw_roof(
     axes: Axes, roof: Roofs, precisions: Sequence[str], span: tuple[float, float], style: Any
 ) -> None:
@@ -187,11 +204,8 @@ def _draw_roof(
         flat = roof.tflops.get(name)
         if flat is None:
             continue
-        if roof.bytes_per_s is None:
-            xs = [low, high]
-        else:
-            ridge = flat * 1e12 / roof.bytes_per_s
-            xs = [low, min(max(ridge, low), high), high]
+        bend = roof.bend(name)
+        xs = [low, high] if bend is None else [low, min(max(bend, low), high), high]
         heights = [roof.limit_tflops(name, x) or flat for x in xs]
         axes.plot(xs, heights, color=PRECISION_COLORS[name], linestyle=style, linewidth=1.4, zorder=1.5)
 

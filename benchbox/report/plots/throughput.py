@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PANELS = 6
+_CHECKPOINTING: Any = {"linestyle": (0, (4, 2)), "markerfacecolor": "none"}
 
 
 class _Line(NamedTuple):
@@ -157,9 +158,8 @@ def _draw_line(axes: Axes, line: _Line) -> None:
     intervals = [summary.samples_per_second_interval for _, summary in measured]
     low = [i.low if i else rate for i, rate in zip(intervals, rates, strict=True)]
     high = [i.high if i else rate for i, rate in zip(intervals, rates, strict=True)]
-    style = (0, (4, 2)) if line.checkpointing else "-"
-    filled = "none" if line.checkpointing else line.color
-    axes.plot(batches, rates, color=line.color, marker=line.marker, linestyle=style, markerfacecolor=filled)
+    style = _CHECKPOINTING if line.checkpointing else {}
+    axes.plot(batches, rates, color=line.color, marker=line.marker, **style)
     axes.fill_between(batches, low, high, color=line.color, alpha=0.18, linewidth=0)
     if len(batches) == 1:  # a band needs two points
         axes.vlines(batches, low, high, color=line.color, linewidth=5, alpha=0.3)
@@ -195,7 +195,7 @@ def _handles(kept: _Panels) -> list[Any]:
         Line2D([], [], color=line.color, marker=line.marker, label=name) for name, line in by_name.items()
     ]
     if any(line.checkpointing for line in drawn):
-        handles.append(Line2D([], [], color=INK, linestyle=(0, (4, 2)), label="with checkpointing"))
+        handles.append(Line2D([], [], color=INK, marker="o", label="with checkpointing", **_CHECKPOINTING))
     handles.append(Patch(facecolor=INK, alpha=0.18, label="95 % interval"))
     if any(result.outcome == "oom" for line in drawn for result in line.results):
         cross = Line2D(
