@@ -156,6 +156,9 @@ def _limit(name: str, answer: Answer, show: Callable[[float], str]) -> str:
 def plan_closing(result: PlanResult) -> list[str]:
     """What stands below the table: what its letters mean, what was left out, what the figures rest on."""
     lines = ["m measured, i interpolated, p predicted; intervals of 80 %; F on the front of time and cost"]
+    limits = {answer for one in result.configurations for answer in (one.meets_deadline, one.within_budget)}
+    if limits & {"no", "maybe"}:
+        lines.append("late, dear: breaks the deadline, the budget; with ? a part of its interval does")
     if result.prices_date is not None:
         lines.append(f"prices of {result.prices_date.isoformat()}, in {result.currency}")
     refused = [

@@ -103,6 +103,13 @@ class TestPage:
         assert outline.open == []
         assert outline.tags.count("details") > len(report.cases)
 
+    def test_an_interrupted_report_does_not_deny_the_figures_that_it_has(self) -> None:
+        report = make_report()
+        early = [replace(c, outcome=None, reason="the run was ended") for c in report.cases if c.summary]
+        found = answer(replace(report, cases=tuple(early), complete=False))
+        assert found.best is None
+        assert found.bottleneck.startswith("No case of this report ended ok; the table has the figures")
+
     def test_a_report_without_any_figure(self) -> None:
         report = make_report()
         bare = tuple(replace(c, summary=None, attempts=(), outcome=None, reason=None) for c in report.cases)
@@ -359,6 +366,14 @@ class TestFromFiles:
         page = render_page([], plans=[result])
         assert "no configuration has a price" in page
         assert "<svg" not in page
+
+    def test_what_is_late_is_explained_where_something_is(self) -> None:
+        job = PlanJob(samples=10**9, targets=("A100-SXM4-80GB",))
+        for deadline_s, explained in ((10**9, False), (1, True)):
+            result = plan_job([simple_report()], job, 10**9, deadline_s, None, load_profiles(), 100)
+            page = render_page([], plans=[result])
+            assert ("late</td>" in page) is explained
+            assert ("late, dear: breaks the deadline" in page) is explained
 
     def test_a_comparison_alone(self, files: dict[str, Path]) -> None:
         page = render_page(*read_documents([files["comparison"]]))

@@ -60,7 +60,7 @@ class Answer(NamedTuple):
 
     device: str
     best: Best | None
-    """``None`` where no case has a figure."""
+    """``None`` where no case ended ``ok``."""
     others: tuple[Best, ...]
     """The best of each other workload, whose samples are others and cannot be compared."""
     meters: tuple[Meter, ...]
@@ -89,7 +89,7 @@ def answer(report: Report) -> Answer:
         others=tuple(best for best in found if best is not first),
         meters=meters,
         no_ceiling=None if meters or summary is None else _no_ceiling(report),
-        bottleneck=_bottleneck(winner),
+        bottleneck=_bottleneck(winner) if winner else _without_winner(report),
         evidence=evidence_texts(winner.diagnosis) if winner and winner.diagnosis else (),
         next_step=next_step(winner.diagnosis) if winner else None,
         facts=_facts(report, summary),
@@ -142,9 +142,13 @@ def _no_ceiling(report: Report) -> str:
     return "How near it is to the ceiling is unknown: its FLOPs or the device's rate in its precision are."
 
 
-def _bottleneck(result: CaseResult | None) -> str:
-    if result is None:
-        return "No case of this report has a figure."
+def _without_winner(report: Report) -> str:
+    if any(result.summary for result in report.cases):
+        return "No case of this report ended ok; the table has the figures of those that were not finished."
+    return "No case of this report has a figure."
+
+
+def _bottleneck(result: CaseResult) -> str:
     if result.diagnosis is not None:
         return bottleneck_sentence(result.diagnosis)
     phases = phase_times(result)

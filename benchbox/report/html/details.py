@@ -99,7 +99,8 @@ def _facts(result: CaseResult) -> list[tuple[str, str]]:
 
 
 def _summary_facts(result: CaseResult, summary: CaseSummary) -> list[tuple[str, str]]:
-    steps = f"{summary.num_measured_steps:,} in {summary.num_attempts} attempts"
+    attempts = "1 attempt" if summary.num_attempts == 1 else f"{summary.num_attempts} attempts"
+    steps = f"{summary.num_measured_steps:,} in {attempts}"
     facts = [("measured steps", steps)]
     interval = summary.samples_per_second_interval
     if interval is not None:

@@ -65,7 +65,8 @@
       detail.hidden = !fits;
       shown += fits;
     }
-    count.textContent = shown === rows.length ? `${shown} cases` : `${shown} of ${rows.length} cases`;
+    const all = rows.length === 1 ? "1 case" : `${rows.length} cases`;
+    count.textContent = shown === rows.length ? all : `${shown} of ${all}`;
   };
   controls.addEventListener("input", choose);
   controls.addEventListener("change", choose);
