@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from benchbox.report import figures
 from benchbox.report.facts import device_name
 from benchbox.report.text import clean, significant
 from benchbox.schema import CaseResult, Environment, MeasureSettings, Report, TelemetryCost
+
+# What every case of a run has a little more or less of, so that a line for each would say the same.
+_SHARES = re.compile(r"\d+(?:\.\d+)?(?= (?:% of the telemetry samples|of \d+ attempts))")
 
 
 def heading(report: Report) -> str:
@@ -100,12 +104,25 @@ def reason_text(result: CaseResult) -> str:
 
 
 def case_hints(report: Report, labels: Mapping[str, str]) -> list[str]:
-    """Each hint once, with the cases that it concerns."""
-    concerned: dict[str, list[str]] = {}
+    """Each hint once, with the cases that it concerns; shares that differ alone become a range."""
+    concerned: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for result in report.cases:
-        for hint in result.hints:
-            concerned.setdefault(clean(hint), []).append(labels[result.case.case_id])
-    return [f"{_enumerate(names, len(report.cases))}: {hint}" for hint, names in concerned.items()]
+        for hint in map(clean, result.hints):
+            shares = concerned.setdefault(tuple(_SHARES.split(hint)), {})
+            shares[labels[result.case.case_id]] = _SHARES.findall(hint)
+    return [
+        f"{_enumerate(list(shares), len(report.cases))}: {_with_ranges(words, list(shares.values()))}"
+        for words, shares in concerned.items()
+    ]
+
+
+def _with_ranges(words: Sequence[str], shares: Sequence[Sequence[str]]) -> str:
+    """``words`` with what stood between them in all of ``shares``: ``1 to 3``, or the one figure of all."""
+    text = words[0]
+    for figures_of_all, after in zip(zip(*shares, strict=True), words[1:], strict=True):
+        least, most = min(figures_of_all, key=float), max(figures_of_all, key=float)
+        text += (least if least == most else f"{least} to {most}") + after
+    return text
 
 
 def _enumerate(names: Sequence[str], num_cases: int) -> str:

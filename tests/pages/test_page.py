@@ -34,6 +34,7 @@ from benchbox.report.html.table import render_table
 from benchbox.report.plan_view import plan_answers, plan_closing, render_plan_json
 from benchbox.report.plots.plot import report_labels
 from benchbox.report.plots.roofline import Point, Roofs
+from benchbox.report.sentences import case_hints
 from benchbox.report.text import case_labels, indented_json, significant
 from benchbox.schema import DevicePrice, Diagnosis, Interval, PlanJob, Prices, Report
 from tests.factories import hostile_report, make_profile, make_report
@@ -400,6 +401,22 @@ class TestFromFiles:
 
 
 class TestWords:
+    def test_a_hint_of_many_cases_is_one_line_with_the_range_of_its_shares(self) -> None:
+        told = ("held its clocks back in {} % of the telemetry samples", "had not settled ({} of 3 attempts)")
+        report = make_report()
+        cases = tuple(
+            replace(c, hints=(told[0].format(f"{5 + place}.5"), told[1].format(min(place + 1, 3))))
+            for place, c in enumerate(report.cases)
+        )
+        labels = case_labels([result.case for result in report.cases])
+        assert case_hints(replace(report, cases=cases), labels) == [
+            "every case: held its clocks back in 5.5 to 12.5 % of the telemetry samples",
+            "every case: had not settled (1 to 3 of 3 attempts)",
+        ]
+        assert case_hints(replace(report, cases=cases[:1]), labels)[1].endswith(
+            "had not settled (1 of 3 attempts)"
+        )
+
     def test_the_page_says_what_diagnose_says(self, sweep: Report) -> None:
         report = rediagnosed(sweep)
         page = html.unescape(render_page([report]))
