@@ -49,8 +49,8 @@ def write_report(report: Report, path: Path) -> None:
     What stood at ``path`` is replaced; whether it may be is for the caller to ask.
 
     Raises:
-        BadInputError: the folder is missing or cannot be written to, the disk is full, or the report is
-            larger than :func:`read_report` takes.
+        BadInputError: ``path`` is a device or a pipe, the folder is missing or cannot be written to, the
+            disk is full, or the report is larger than :func:`read_report` takes.
     """
     _write(path, _up_to_the_limit(_pieces(report), path))
 
@@ -104,6 +104,10 @@ def _up_to_the_limit(pieces: Iterable[bytes], path: Path) -> Iterator[bytes]:
 
 
 def _write(path: Path, pieces: Iterable[bytes]) -> None:
+    # Renaming onto /dev/stdout or /dev/null would put a file in its place, for every program on the machine.
+    special = path.exists() and not (path.is_file() or path.is_dir())
+    if special or path.absolute().parent == Path("/dev"):
+        raise _bad(path, "cannot be written: not a regular file, and is left as it is")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,23 @@ class TestNotAReport:
         for path in (tmp_path, tmp_path / "pipe.json", Path("/dev/zero")):
             with pytest.raises(BadInputError, match=f"^{path}: not a regular file$"):
                 read_report(path)
+
+    @pytest.mark.timeout(10)
+    def test_a_device_or_a_pipe_is_never_replaced(self, tmp_path: Path) -> None:
+        pipe, link = tmp_path / "pipe", tmp_path / "link"
+        os.mkfifo(pipe)
+        link.symlink_to(os.devnull)
+        device = Path("/dev/benchbox-test")  # /dev/stdout is a file there where a shell sends it to one
+        try:
+            for path in (pipe, link, device):
+                with pytest.raises(BadInputError, match=r"not a regular file, and is left as it is$"):
+                    files.write_text("x", path)
+            assert not device.exists()
+        finally:
+            device.unlink(missing_ok=True)
+        assert stat.S_ISFIFO(pipe.stat().st_mode)
+        assert link.is_symlink()
+        assert len(list(tmp_path.iterdir())) == 2  # nothing half written beside them
 
     def test_truncated(self, tmp_path: Path, plain: dict[str, Any]) -> None:
         whole = json.dumps(plain).encode()
