@@ -7,6 +7,7 @@ several was lost; 2 bad input; 130 Ctrl-C.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -64,6 +65,7 @@ def main() -> None:
     """Entry point: turns errors meant for the user into one line and exit code 2."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # ends like Ctrl-C, with a valid report
+    _print_anything()
     try:
         app()
     except BenchboxError as error:
@@ -77,6 +79,16 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder that may not be written to
         print(f"benchbox: {_one_line(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _print_anything() -> None:
+    """A locale without ± or a name that is not UTF-8 must not end a command, least of all a run.
+
+    Files and pipes get UTF-8, as everything does that is written with ``--out``; a terminal what it can show.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not None, as without a descriptor
+        encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="replace")
 
 
 def _one_line(text: str) -> str:

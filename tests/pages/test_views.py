@@ -127,6 +127,28 @@ class TestCommands:
         assert done.stdout == "written: x.png\n"
         assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
+    def test_a_locale_without_letters_ends_nothing(self, tmp_path: Path) -> None:
+        odd = tmp_path / os.fsdecode(b"\xff.json")
+        write_report(make_report(), odd)
+        script = f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, *sys.argv[1:]]) >> 8)"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+        piped = [sys.executable, "-m", "benchbox.cli", "report", odd]
+        on_a_terminal = [sys.executable, "-c", script, *piped[1:]]
+        for line, plus_minus in ((piped, "±"), (on_a_terminal, "?")):
+            done = subprocess.run(
+                line,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                cwd=tmp_path,
+            )
+            assert (done.returncode, done.stderr) == (0, b"")
+            assert f"{plus_minus} 0.94 %" in done.stdout.decode()
+        piped[3:] = ["report", odd, "--format", "html", "-o", odd.with_suffix(".html")]
+        done = subprocess.run(piped, env=environment, capture_output=True, check=False, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (0, f"written: {tmp_path}/?.html\n".encode())
+
     def test_html_goes_to_a_file_or_to_standard_output(self, tmp_path: Path) -> None:
         done = command("report", GOLDEN, "--format", "html", "-o", "page.html", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
