@@ -376,6 +376,11 @@ class TestFromFiles:
             assert ("late</td>" in page) is explained
             assert ("late, dear: breaks the deadline" in page) is explained
 
+    def test_many_differences_of_two_machines_are_folded(self) -> None:
+        page = render_page([make_report(), make_report("cpu")])
+        assert re.search(r"<details class=\"quiet\"><summary>Differences \(\d+\)</summary><ul", page)
+        assert Outline(page).open == []
+
     def test_a_comparison_alone(self, files: dict[str, Path]) -> None:
         page = render_page(*read_documents([files["comparison"]]))
         assert page.count('<span class="verdict-mark worse">slower</span>') == 4

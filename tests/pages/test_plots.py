@@ -319,6 +319,17 @@ class TestOthers:
 
 
 class TestNames:
+    def test_bars_of_a_model_with_a_long_name_are_told_apart(self) -> None:
+        report = make_sweep(batches=(16, 64), precisions=("bf16",))
+        long = "a.package.with.many.parts:a_function_with_a_long_name"
+        cases = tuple(replace(c, case=replace(c.case, model=long)) for c in report.cases)
+        for draw in (memory, phases):
+            axes = draw([replace(report, cases=cases)]).draw().axes[0]
+            labels = [label.get_text() for label in axes.get_yticklabels()]
+            assert len(set(labels)) == len(cases) == 4
+            assert {label.split()[-1] for label in labels} == {"bf16", "ckpt"}
+            assert max(map(len, labels)) <= 44
+
     def test_workload(self) -> None:
         case = make_case(precision="bf16", gradient_checkpointing=True, compile=True, data="host")
         assert workload_label(case) == "reference-cnn compile host"

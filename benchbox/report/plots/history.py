@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchbox.errors import NothingToPlotError
 from benchbox.report.plots.canvas import INK, MARKERS, MUTED, SERIES, legend_below, new_figure
-from benchbox.report.plots.plot import Plot, listing, report_labels
+from benchbox.report.plots.plot import Plot, listing, report_labels, short_label
 from benchbox.report.text import UNKNOWN, case_labels, clean, plus_minus, significant
 from benchbox.schema import Report
 from benchbox.schema.history import History, HistoryPoint
@@ -148,7 +148,7 @@ def _draw(title: str, kept: Sequence[_Line], lines: Sequence[_Line], dates: Sequ
     for number, line in enumerate(kept):
         color, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
         _draw_line(axes, line, color, marker, shade=0.15 if len(kept) < 4 else 0.06)
-        handles.append(Line2D([], [], color=color, marker=marker, label=clean(line.label, 48)))
+        handles.append(Line2D([], [], color=color, marker=marker, label=short_label(line.label, 48)))
     axes.axhline(100, color=MUTED, linestyle=":", linewidth=1.2)
     changes = _changes(lines)
     for number, (place, text) in enumerate(changes.items()):

@@ -20,8 +20,8 @@ from benchbox.report.plots.canvas import (
     legend_below,
     new_figure,
 )
-from benchbox.report.plots.plot import Plot, report_labels
-from benchbox.report.text import UNKNOWN, case_labels, clean
+from benchbox.report.plots.plot import Plot, report_labels, short_label
+from benchbox.report.text import UNKNOWN, case_labels
 from benchbox.report.text import memory as in_bytes
 from benchbox.schema import CaseResult, MemoryEstimate, Report
 
@@ -136,7 +136,7 @@ def _draw(title: str, rows: Sequence[_Row]) -> Figure:
 
 
 def _named(row: _Row) -> str:
-    label = clean(row.label, 44)
+    label = short_label(row.label, 44)
     return label if row.outcome == "ok" else f"{label} ({row.outcome})"
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchbox.errors import NothingToPlotError
 from benchbox.report.facts import phase_times
 from benchbox.report.plots.canvas import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, legend_below, new_figure
-from benchbox.report.plots.plot import Plot, report_labels
-from benchbox.report.text import case_labels, clean, duration
+from benchbox.report.plots.plot import Plot, report_labels, short_label
+from benchbox.report.text import case_labels, duration
 from benchbox.schema import PhaseTimes, Report
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _draw(title: str, rows: Sequence[_Row]) -> Figure:
     for place, row in enumerate(rows):
         whole = sum(getattr(row.phases, field) for _, field, _ in PHASES)
         axes.annotate(duration(whole), (101, place), va="center", fontsize=8.5, color=INK)
-    axes.set_yticks(places, [clean(row.label, 44) for row in rows], fontsize=8.5)
+    axes.set_yticks(places, [short_label(row.label, 44) for row in rows], fontsize=8.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, 112)

@@ -33,6 +33,12 @@ def workload_label(case: Case) -> str:
     return words.replace(" ckpt", "", 1) if case.gradient_checkpointing else words
 
 
+def short_label(label: str, limit: int) -> str:
+    """``label`` with its end kept: cases of a model with a long name differ in what stands behind it."""
+    text = clean(label)
+    return text if len(text) <= limit else f"…{text[len(text) - limit + 1 :]}"
+
+
 def report_labels(reports: Sequence[Report]) -> list[str]:
     """A name for each report: its device, with the date and then a number where that tells no two apart."""
     names = [clean(device_name(report.environment), 60) for report in reports]

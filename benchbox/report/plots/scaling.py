@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from benchbox.errors import NothingToPlotError
 from benchbox.report.figures import RANKS_OF_A_CPU
 from benchbox.report.plots.canvas import INK, MARKERS, MUTED, SERIES, doubling_axis, legend_below, panels
-from benchbox.report.plots.plot import Plot, listing, report_labels
+from benchbox.report.plots.plot import Plot, listing, report_labels, short_label
 from benchbox.report.text import UNKNOWN, case_label, percent, significant
 from benchbox.schema import Case, CaseResult, Interval, Report
 
@@ -116,7 +116,7 @@ def _draw(title: str, lines: _Lines) -> Figure:
         _draw_rates(axes_of[0], line, color, marker)
         for axes in axes_of[1:]:
             _draw_efficiency(axes, line.results, color, marker)
-        handles.append(Line2D([], [], color=color, marker=marker, label=name))
+        handles.append(Line2D([], [], color=color, marker=marker, label=short_label(name, 64)))
     handles.append(Line2D([], [], color=INK, linestyle=":", label="ideal"))
     if strong:
         if weak:

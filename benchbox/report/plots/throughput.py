@@ -16,7 +16,7 @@ from benchbox.report.plots.canvas import (
     legend_below,
     panels,
 )
-from benchbox.report.plots.plot import Plot, listing, report_labels, workload_label
+from benchbox.report.plots.plot import Plot, listing, report_labels, short_label, workload_label
 from benchbox.report.text import UNKNOWN, significant
 from benchbox.schema import CaseResult, Report
 
@@ -137,7 +137,7 @@ def _description(curves: _Panels) -> str:
 def _draw(title: str, kept: _Panels) -> Figure:
     figure, grid = panels(title, len(kept))
     for axes, (name, lines) in zip(grid, kept.items(), strict=True):
-        axes.set_title(name)
+        axes.set_title(short_label(name, 84 if len(kept) == 1 else 46))
         num_crosses: dict[int, int] = {}
         for line in lines.values():
             _draw_line(axes, line)
