@@ -56,7 +56,7 @@ def configuration(
     return Configuration(
         device=row.target.name,
         count=count,
-        strategy=row.strategy if count > 1 else "single",
+        strategy=row.strategy if count > 1 or row.only_count else "single",
         precision=case.precision,
         per_device_batch_size=row.batch,
         gradient_accumulation_steps=accumulation,

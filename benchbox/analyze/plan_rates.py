@@ -65,11 +65,15 @@ def fixed_ms(cases: Sequence[Measured]) -> float | None:
 
 def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
     """At a batch between two measured ones, or at one of them; ``cases``: one configuration, one device."""
-    points = [(c.case.per_device_batch_size, c) for c in cases if c.case.strategy == "single"]
-    points.sort(key=lambda point: point[0])
-    for size, case in points:
-        if size == batch:
-            return Rate(math.log(case.samples_per_second), case.log_half, "measured", case)
+    alone: dict[int, Measured] = {}
+    # Of several with one batch, the one that accumulates least, as the other batches do.
+    for case in sorted(cases, key=lambda case: case.case.gradient_accumulation_steps):
+        if case.case.strategy == "single":
+            alone.setdefault(case.case.per_device_batch_size, case)
+    if batch in alone:
+        case = alone[batch]
+        return Rate(math.log(case.samples_per_second), case.log_half, "measured", case)
+    points = sorted(alone.items())
     below = [point for point in points if point[0] < batch]
     above = [point for point in points if point[0] > batch]
     if not below or not above:

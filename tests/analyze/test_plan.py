@@ -19,6 +19,7 @@ from benchbox.plan.plan_file import checked_job
 from benchbox.schema import (
     AllReduceCeiling,
     BatchSplit,
+    CaseResult,
     Ceilings,
     Configuration,
     DevicePrice,
@@ -392,6 +393,59 @@ def test_several_devices_by_the_model_and_as_measured() -> None:
     assert eight.basis == "predicted"
     assert 4 * 1000 < eight.samples_per_second.value < 3000 / 4 * 8 * 1.05
     assert find(plan_result, count=1, per_device_batch_size=64).strategy == "single"
+
+
+def alone_and_together(*together: CaseResult) -> Report:
+    """An A100 at two batches, then ``together``."""
+    alone = [result(r, per_device_batch_size=b, precision="bf16") for b, r in ((32, 800.0), (64, 1000.0))]
+    return report("A100-SXM4-80GB", *alone, *together)
+
+
+def test_what_was_lost_to_collectives_at_one_batch_counts_at_another() -> None:
+    four = result(2000.0, per_device_batch_size=64, precision="bf16", strategy="ddp", world_size=4)
+    plan_result = run(alone_and_together(four), targets=("A100-SXM4-80GB",), counts=(1, 4))
+    rates = {
+        (one.count, one.per_device_batch_size): one.samples_per_second.value
+        for one in plan_result.configurations
+    }
+    assert rates[4, 64] == 2000.0
+    # The same bytes beside less work: no better than the half of four that the larger batch kept.
+    assert rates[4, 32] / (4 * rates[1, 32]) < 0.5
+
+
+def test_a_count_measured_with_another_global_batch_is_not_lost() -> None:
+    two = result(1700.0, per_device_batch_size=64, precision="bf16", strategy="ddp", world_size=2)
+    source = alone_and_together(two)
+    for global_batch, basis in ((128, "measured"), (256, "predicted")):
+        plan_result = run(source, targets=("A100-SXM4-80GB",), counts=(1, 2), global_batch_size=global_batch)
+        assert find(plan_result, count=2, per_device_batch_size=64).basis == basis
+
+
+def test_an_accumulation_and_one_rank_of_a_strategy_stand_as_they_were_measured() -> None:
+    fields = {"per_device_batch_size": 64, "precision": "bf16"}
+    source = alone_and_together(
+        result(1200.0, gradient_accumulation_steps=4, **fields),
+        result(900.0, strategy="zero2-offload", **fields),
+    )
+    here = {"targets": ("A100-SXM4-80GB",), "counts": (1, 2)}
+    plan_result = run(source, **here)
+    measured = {
+        (one.strategy, one.gradient_accumulation_steps, one.samples_per_second.value)
+        for one in plan_result.configurations
+        if one.basis == "measured" and one.per_device_batch_size == 64
+    }
+    assert measured == {("single", 1, 1000.0), ("single", 4, 1200.0), ("zero2-offload", 1, 900.0)}
+    kept = find(run(source, global_batch_size=256, **here), count=1, per_device_batch_size=64)
+    assert (kept.basis, kept.samples_per_second.value) == ("measured", 1200.0)
+
+
+def test_a_refusal_names_what_the_device_itself_lacks() -> None:
+    four = result(3000.0, per_device_batch_size=64, precision="bf16", strategy="ddp", world_size=4)
+    only_together = report("A100-SXM4-80GB", four)
+    with pytest.raises(BadInputError, match=r"several devices only.*strategy `single`"):
+        run(only_together, targets=("A100-SXM4-80GB",), counts=(2,))
+    with pytest.raises(BadInputError, match=r"several devices only.*strategy `single`"):
+        run(only_together, targets=("H100-SXM5-80GB",))
 
 
 def test_cards_without_nvlink_lose_more_to_collectives() -> None:
