@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from benchbox.analyze import plan_rank
 from benchbox.analyze.plan_arrays import Crossed, cross
 from benchbox.analyze.plan_configurations import Choice, answer, configuration, keeps_both
-from benchbox.analyze.plan_costs import HourlyCost, hourly_cost
+from benchbox.analyze.plan_costs import HourlyCost, check_prices, hourly_cost
+from benchbox.analyze.plan_notes import notes
 from benchbox.analyze.plan_rates import Refusal
 from benchbox.analyze.plan_rows import Row, Target, rows
 from benchbox.analyze.plan_sources import (
@@ -20,7 +21,7 @@ from benchbox.analyze.plan_sources import (
 )
 from benchbox.errors import BadInputError
 from benchbox.plan.hardware import find_profile
-from benchbox.schema import Configuration, HardwareProfile, LeftOut, PlanJob, PlanResult, Prices, Report
+from benchbox.schema import HardwareProfile, LeftOut, PlanJob, PlanResult, Prices, Report
 
 # Some arrays of 8 bytes each.
 MAX_CONFIGURATIONS = 20_000_000
@@ -38,10 +39,13 @@ def plan(
     """Rank every configuration that can be foretold; ``samples`` and ``deadline_s`` are the job's.
 
     Raises:
-        BadInputError: an unknown device or model, nothing usable in the reports, a budget without prices.
+        BadInputError: an unknown device or model, nothing usable in the reports, a budget without prices,
+            two prices of one device.
     """
     if job.budget is not None and prices is None:
         raise BadInputError("--budget needs --prices: a budget says nothing without prices")
+    if prices is not None:
+        check_prices(prices, profiles)
     cases = _cases(reports, job)
     found, refused = _all_rows(cases, _targets(reports, cases, job, profiles))
     _refuse_too_many(len(found), job)
@@ -59,6 +63,7 @@ def plan(
     wanted = [*ranked, *front, *(entry for entry in best if entry is not None)]
     kept = list(dict.fromkeys(wanted))
     on_front = set(front)
+    by_device = {row.target.name: cost for row, cost in zip(found, costs, strict=True)}
     shown = [
         configuration(
             _choice(entry, pool, found, costs, job),
@@ -85,7 +90,7 @@ def plan(
         budget_answer=answer(job.budget, [one.cost for one in shown]),
         both_answer=keeps_both(shown) if deadline_s and job.budget else None,
         refused=tuple(refused),
-        notes=tuple(_notes(job, prices, cases, shown)),
+        notes=tuple(notes(job, prices, cases, shown, by_device, profiles)),
     )
 
 
@@ -215,27 +220,3 @@ def _nothing_left(refused: Sequence[LeftOut], job: PlanJob) -> str:
         )
         + "; between hosts --network-gb-per-s is needed"
     )
-
-
-def _notes(
-    job: PlanJob, prices: Prices | None, cases: Sequence[Measured], shown: Sequence[Configuration]
-) -> list[str]:
-    notes = []
-    if job.global_batch_size is None and any(one.count > 1 for one in shown):
-        notes.append(
-            "The global batch grows with the number of devices, and more samples may be needed for the same "
-            "result; --global-batch-size holds it."
-        )
-    if any(one.fits_memory is None for one in shown):
-        notes.append("Where memory is `?`, nothing measured or foretold says whether the case fits.")
-    if not any(case.power_w for case in cases):
-        notes.append("The reports have no power, so what is measured has no energy.")
-    if prices is not None and prices.electricity_per_kwh is None and any(d.purchase for d in prices.device):
-        notes.append("The prices have no electricity, so bought devices run for free.")
-    over = max(job.counts) > job.devices_per_host
-    if over and job.network_gb_per_s is None:
-        notes.append(
-            f"More than {job.devices_per_host} devices need several hosts; "
-            "without --network-gb-per-s they are left out."
-        )
-    return notes

@@ -201,6 +201,46 @@ def test_costs_of_rent_and_of_purchase() -> None:
     assert bought.cost.value == pytest.approx(10_000 / (4 * 8766 * 0.5) * hours + electricity)
 
 
+def test_what_is_bought_has_no_cost_while_its_electricity_cannot_be_told() -> None:
+    bought = DevicePrice(name="GH200-96GB", purchase=30_000, lifetime_years=4, utilization=0.6)
+    assert profile("GH200-96GB").tdp_w is None
+
+    def planned(prices: Prices, *devices: DevicePrice) -> PlanResult:
+        return run(prices=replace(prices, device=devices), targets=("GH200-96GB", "L40S"))
+
+    without = planned(PRICES, bought, *PRICES.device)
+    assert find(without, device="GH200-96GB", per_device_batch_size=64).cost is None
+    assert any("No cost for GH200-96GB: bought" in note for note in without.notes)
+    free = find(
+        planned(replace(PRICES, electricity_per_kwh=None), bought),
+        device="GH200-96GB",
+        per_device_batch_size=64,
+    )
+    told = planned(PRICES, replace(bought, power_w=900.0))
+    paid = find(told, device="GH200-96GB", per_device_batch_size=64)
+    assert not any("No cost for" in note for note in told.notes)
+    assert free.cost is not None
+    assert paid.cost is not None
+    assert paid.energy_j is not None
+    kwh = paid.energy_j.value / 3.6e6
+    assert kwh == pytest.approx(1.0 * 1.2 * paid.time_s.value / 3600)  # 900 W and 100 W of the host
+    assert paid.cost.value == pytest.approx(free.cost.value + 0.3 * kwh)
+
+
+def test_prices_that_are_missing_or_mean_no_device_are_named() -> None:
+    slips = (DevicePrice(name="H100", per_hour=1.0), DevicePrice(name="L40SS", per_hour=1.0))
+    said = run(
+        prices=replace(PRICES, device=(*PRICES.device[2:], *slips)),
+        targets=("A100-SXM4-80GB", "L40S"),
+        budget=5.0,
+    ).notes
+    assert "No price for A100-SXM4-80GB, and the budget says nothing of them." in said
+    assert any(note.startswith("The price of 'H100' is not used: the name fits several") for note in said)
+    assert any("'L40SS' is not used: no hardware profile; nearest: L40S" in note for note in said)
+    assert any("to buy 1 × L40S takes 10,000 EUR" in note for note in said)
+    assert not any("price" in note or "to buy" in note for note in run(prices=PRICES).notes)
+
+
 def test_without_prices_there_is_no_cost_and_without_a_grid_no_carbon() -> None:
     one = run().configurations[0]
     assert (one.cost, one.carbon_g, one.on_front) == (None, None, False)
@@ -569,6 +609,8 @@ def test_bad_input_is_one_line() -> None:
         run(targets=("MI300X",))
     with pytest.raises(BadInputError, match=r"no count of 3 devices.*global batch of 64"):
         run(counts=(3,), global_batch_size=64)
+    with pytest.raises(BadInputError, match="both mean L40S; keep one of them"):
+        run(prices=replace(PRICES, device=(*PRICES.device, DevicePrice(name="NVIDIA L40S", per_hour=1.0))))
     with pytest.raises(BadInputError, match="no case of the reports"):
         run(replace(simple_report(), cases=()))
 
