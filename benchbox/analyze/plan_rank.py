@@ -29,13 +29,17 @@ class Pool(NamedTuple):
 def best_first(pool: Pool, deadline_s: float | None, budget: float | None, at_most: int) -> list[int]:
     """Entries that keep deadline and budget surely, then maybe, then not; each by cost, then by time.
 
-    Without prices by time alone.
+    What may keep both goes before what surely keeps one and breaks the other. Without prices by time alone.
     """
     import numpy as np
 
-    missed = _missed(pool.time_s, pool.log_half, deadline_s) + _missed(pool.cost, pool.log_half, budget)
+    late, dear = (
+        _missed(pool.time_s, pool.log_half, deadline_s),
+        _missed(pool.cost, pool.log_half, budget),
+    )
+    missed = (late + dear, np.maximum(late, dear))
     has_cost = not np.isnan(pool.cost).all()
-    keys = (pool.time_s, pool.cost, missed) if has_cost else (pool.time_s, missed)
+    keys = (pool.time_s, pool.cost, *missed) if has_cost else (pool.time_s, *missed)
     # NaN sorts last, so what has no price comes after what has one.
     order = np.lexsort(keys)
     return [int(entry) for entry in order[:at_most]]
@@ -57,6 +61,16 @@ def safest(pool: Pool, values: Floats) -> int | None:
     import numpy as np
 
     return smallest(values * np.exp(pool.log_half))
+
+
+def safest_within(pool: Pool, values: Floats, limited: Floats, limit: float | None) -> int | None:
+    """The same among what surely keeps ``limit`` in ``limited``, the times or costs of ``pool``."""
+    import numpy as np
+
+    if limit is None:
+        return None
+    stretch = np.exp(pool.log_half)
+    return smallest(np.where(limited * stretch <= limit, values * stretch, np.nan))
 
 
 def smallest(values: Floats) -> int | None:

@@ -144,3 +144,7 @@ class PlanResult(Record, frozen=True, kw_only=True):
     """Whether one configuration keeps both; ``None`` unless both are given."""
     refused: tuple[LeftOut, ...]
     notes: tuple[str, ...]
+    cheapest_in_time: Count | None = None
+    """Place of what surely keeps the deadline and is sure to cost least; ``None`` where nothing is."""
+    fastest_in_budget: Count | None = None
+    """Place of what surely keeps the budget and is sure to end first."""

@@ -5,17 +5,20 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from benchbox.analyze import plan_rank
 from benchbox.analyze.plan import plan
 from benchbox.analyze.plan_memory import need
 from benchbox.analyze.plan_sources import measured_cases
 from benchbox.errors import BadInputError
 from benchbox.plan.hardware import load_profiles
 from benchbox.plan.plan_file import checked_job
+from benchbox.report.plan_view import plan_answers
 from benchbox.schema import (
     AllReduceCeiling,
     BatchSplit,
@@ -287,6 +290,44 @@ def test_deadline_and_budget_are_answered_with_what_would_be_enough() -> None:
     enough = run(prices=PRICES, deadline=f"{late.deadline_answer.enough + 0.001:.3f}s")
     assert enough.deadline_answer is not None
     assert enough.deadline_answer.verdict == "yes"
+
+
+def test_where_one_limit_has_to_give_the_plan_says_how_far() -> None:
+    """Each limit can be kept, both together cannot."""
+
+    def planned(deadline: float, budget: float, top: int = 100) -> PlanResult:
+        return run(prices=PRICES, counts=(1, 2, 4, 8), deadline=f"{deadline:.3f}s", budget=budget, top=top)
+
+    free = run(prices=PRICES, counts=(1, 2, 4, 8)).configurations
+    cheapest = min(free, key=lambda one: one.cost.high)
+    fastest = min(free, key=lambda one: one.time_s.high)
+    deadline, budget = fastest.time_s.high * 1.01, cheapest.cost.high * 1.01
+    apart = planned(deadline, budget)
+    assert (apart.deadline_answer.verdict, apart.budget_answer.verdict) == ("yes", "yes")
+    assert apart.both_answer != "yes"
+    in_time = apart.configurations[apart.cheapest_in_time]
+    in_budget = apart.configurations[apart.fastest_in_budget]
+    assert in_time.meets_deadline == in_budget.within_budget == "yes"
+    assert any("would be enough (8 × H100" in line for line in plan_answers(apart))
+    for enough in (planned(deadline, in_time.cost.high), planned(in_budget.time_s.high + 0.001, budget)):
+        assert enough.both_answer == "yes"
+    unpriced = run(prices=replace(PRICES, device=PRICES.device[2:]), deadline="20m", budget=1.0)
+    assert any(
+        "; nothing that has a price surely keeps the deadline" in line for line in plan_answers(unpriced)
+    )
+
+
+def test_what_may_keep_both_limits_ranks_before_what_breaks_one() -> None:
+    """Else cheaper ones that surely come late could push it off the list that the answer is read from."""
+    late_and_cheap, near_both = 0, 1
+    pool = plan_rank.Pool(
+        time_s=np.array([100.0, 10.0]),
+        log_half=np.array([0.1, 0.1]),
+        cost=np.array([1.0, 10.0]),
+        fits=np.ones(2),
+        place=np.arange(2),
+    )
+    assert plan_rank.best_first(pool, 10.0, 10.0, 2) == [near_both, late_and_cheap]
 
 
 def test_a_deadline_within_the_interval_is_perhaps_kept() -> None:
