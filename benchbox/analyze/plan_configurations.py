@@ -62,6 +62,8 @@ def configuration(
         gradient_accumulation_steps=accumulation,
         gradient_checkpointing=case.gradient_checkpointing,
         compile=case.compile,
+        memory_format=case.memory_format,
+        data=case.data,
         basis=basis,
         source=f"{row.rate.source.device}, case {case.case_id}",
         samples_per_second=_estimate(rate, choice.log_half),

@@ -9,9 +9,10 @@ from benchbox.analyze.plan_sources import Measured
 from benchbox.plan.device_names import match_device_name
 from benchbox.plan.hardware import alike_names
 from benchbox.plan.tomlfile import quoted
-from benchbox.schema import Configuration, HardwareProfile, PlanJob, Prices
+from benchbox.schema import Configuration, DataSource, HardwareProfile, PlanJob, Prices
 
 _MAX_NAMES = 3
+_READ_NOTHING: frozenset[DataSource] = frozenset({"device", "host"})
 
 
 def notes(
@@ -29,6 +30,18 @@ def notes(
             "The global batch grows with the number of devices, and more samples may be needed for the same "
             "result; --global-batch-size holds it."
         )
+    if any(one.data in _READ_NOTHING for one in shown):
+        found.append(
+            "No time for reading and decoding samples is in figures whose configuration does not say "
+            "`loader`, `folder` or `digits`."
+        )
+    if any(one.data not in _READ_NOTHING and one.count > 1 and one.basis == "predicted" for one in shown):
+        found.append(
+            "Several devices that read their samples are taken to have as many of the host's processors each "
+            "as the one that was measured."
+        )
+    if len({(case.case.input_shape, case.case.hidden_size) for case in cases}) > 1:
+        found.append("The cases differ in the size of a sample or of the model, and do not do the same work.")
     if any(one.fits_memory is None for one in shown):
         found.append("Where memory is `?`, nothing measured or foretold says whether the case fits.")
     if not any(case.power_w for case in cases) and any(one.energy_j is None for one in shown):

@@ -206,6 +206,10 @@ def _what(one: Configuration) -> str:
         parts.append("ckpt")
     if one.compile:
         parts.append("compile")
+    if one.memory_format != "contiguous":
+        parts.append(one.memory_format)
+    if one.data != "device":
+        parts.append(one.data)
     return f"{' '.join(parts)} ({_MARKS[one.basis]})"
 
 

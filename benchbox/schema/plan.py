@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from benchbox.schema._base import Count, NonNegative, Positive, PositiveInt, Precision, Record, Strategy
+from benchbox.schema._base import (
+    Count,
+    DataSource,
+    MemoryFormat,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Precision,
+    Record,
+    Strategy,
+)
 from benchbox.schema.grade import LeftOut
 
 Basis = Literal["measured", "interpolated", "predicted"]
@@ -92,6 +102,8 @@ class Configuration(Record, frozen=True, kw_only=True):
     gradient_accumulation_steps: PositiveInt
     gradient_checkpointing: bool
     compile: bool
+    memory_format: MemoryFormat = "contiguous"
+    data: DataSource = "device"
     basis: Basis
     source: str
     """The device and the case's id that it rests on."""

@@ -18,7 +18,7 @@ from benchbox.analyze.plan_sources import measured_cases
 from benchbox.errors import BadInputError
 from benchbox.plan.hardware import load_profiles
 from benchbox.plan.plan_file import checked_job
-from benchbox.report.plan_view import plan_answers
+from benchbox.report.plan_view import configuration_label, plan_answers
 from benchbox.schema import (
     AllReduceCeiling,
     BatchSplit,
@@ -518,6 +518,24 @@ def test_an_accumulation_and_one_rank_of_a_strategy_stand_as_they_were_measured(
     assert measured == {("single", 1, 1000.0), ("single", 4, 1200.0), ("zero2-offload", 1, 900.0)}
     kept = find(run(source, global_batch_size=256, **here), count=1, per_device_batch_size=64)
     assert (kept.basis, kept.samples_per_second.value) == ("measured", 1200.0)
+
+
+def test_configurations_that_differ_do_not_look_alike() -> None:
+    """A row that reads its samples beside one that has them on the device, and is faster for it."""
+    fields = {"per_device_batch_size": 64, "precision": "bf16"}
+    source = alone_and_together(
+        result(300.0, data="loader", **fields), result(1200.0, memory_format="channels_last", **fields)
+    )
+    plan_result = run(source, targets=("A100-SXM4-80GB",))
+    shared = run(source, targets=("A100-SXM4-80GB",), counts=(1, 8))
+    assert any("of the host's processors each" in note for note in set(shared.notes) - set(plan_result.notes))
+    labels = [configuration_label(one) for one in plan_result.configurations]
+    assert len(set(labels)) == len(labels) == 4
+    assert any("b64 bf16 loader (m)" in label for label in labels)
+    assert any("reading and decoding" in note for note in plan_result.notes)
+    other_work = alone_and_together(result(4000.0, input_shape=(3, 64, 64), **fields))
+    assert any("do not do the same work" in note for note in run(other_work).notes)
+    assert not any("do not do the same work" in note for note in plan_result.notes)
 
 
 def test_a_refusal_names_what_the_device_itself_lacks() -> None:
