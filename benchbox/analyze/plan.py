@@ -18,11 +18,14 @@ from benchbox.analyze.plan_sources import (
     device_name,
     measured_cases,
     report_profile,
+    shared_one_host,
 )
 from benchbox.errors import BadInputError
 from benchbox.plan.hardware import find_profile
 from benchbox.schema import HardwareProfile, LeftOut, PlanJob, PlanResult, Prices, Report
 
+# Of refusals, in the line that says that nothing is left.
+_MAX_REASONS = 3
 # Some arrays of 8 bytes each.
 MAX_CONFIGURATIONS = 20_000_000
 
@@ -52,9 +55,10 @@ def plan(
     costs = [hourly_cost(row.target.name, row.target.profile, row.rate, prices, profiles) for row in found]
     crossed = cross(found, costs, job, samples) if found else None
     pool = _pool(crossed) if crossed else None
+    refused += _ranks_of_one_host(reports, job)
     refused += _too_large(crossed, found) if crossed else []
     if pool is None or not len(pool.time_s):
-        raise BadInputError(_nothing_left(refused, job))
+        raise BadInputError(_nothing_left(refused, job, crossed))
     fastest = plan_rank.smallest(pool.time_s)
     assert fastest is not None
     cheapest, front = plan_rank.smallest(pool.cost), plan_rank.front(pool)
@@ -142,22 +146,27 @@ def _targets(
     """The job's devices; by default those of the reports and every profile."""
     used = {case.device for case in cases}
     own = {
-        name: Target(name, report_profile(report), all_reduce_gb_per_s(report))
+        name: Target(
+            name, report_profile(report), all_reduce_gb_per_s(report), is_host=not report.environment.devices
+        )
         for report in reports
         if (name := device_name(report)) in used
     }
     if not job.targets:
-        named = {profile.name: Target(profile.name, profile) for profile in profiles} | own
+        named = {profile.name: _target(profile) for profile in profiles} | own
         return list(named.values())
-    targets = []
+    targets = {}
     for name in job.targets:
         mine = next((one for one in own if one.casefold() == name.strip().casefold()), None)
-        if mine is not None:
-            targets.append(own[mine])
-        else:
+        if mine is None:
             profile = find_profile(name.strip(), profiles)
-            targets.append(Target(profile.name, profile))
-    return targets
+            mine = profile.name
+        targets[mine] = own[mine] if mine in own else _target(profile)
+    return list(targets.values())
+
+
+def _target(profile: HardwareProfile) -> Target:
+    return Target(profile.name, profile, is_host=profile.kind == "cpu")
 
 
 def _all_rows(cases: Sequence[Measured], targets: Sequence[Target]) -> tuple[list[Row], list[LeftOut]]:
@@ -176,6 +185,29 @@ def _all_rows(cases: Sequence[Measured], targets: Sequence[Target]) -> tuple[lis
         for r, num in refusals.most_common()
     ]
     return found, left_out
+
+
+def _ranks_of_one_host(reports: Sequence[Report], job: PlanJob) -> list[LeftOut]:
+    cases = [
+        result.case
+        for report in reports
+        for result in report.cases
+        if result.outcome == "ok"
+        and shared_one_host(report, result)
+        and job.model in (None, result.case.model)
+    ]
+    if not cases:
+        return []
+    first = cases[0]
+    label = f"{first.model} b{first.per_device_batch_size} {first.precision} {first.strategy}"
+    return [
+        LeftOut(
+            reason="their ranks shared the processors of one machine, which is one device",
+            num=len(cases),
+            example=f"{label} with {first.world_size} ranks",
+            settled_by="a rank on each of several machines",
+        )
+    ]
 
 
 def _too_large(crossed: Crossed, found: Sequence[Row]) -> list[LeftOut]:
@@ -207,20 +239,20 @@ def _pool(crossed: Crossed) -> plan_rank.Pool:
     )
 
 
-def _nothing_left(refused: Sequence[LeftOut], job: PlanJob) -> str:
-    if refused:
-        first = refused[0]
-        return (
-            f"nothing can be foretold: {first.reason} (e.g. {first.example}); would settle it: "
-            f"{first.settled_by}"
-        )
+def _nothing_left(refused: Sequence[LeftOut], job: PlanJob, crossed: Crossed | None) -> str:
+    # The memory of what could be foretold comes last among the refusals.
+    why = [
+        f"{one.reason} (e.g. {one.example}); would settle it: {one.settled_by}"
+        for one in reversed(refused[-_MAX_REASONS:])
+    ]
+    if crossed is None or crossed.num_too_large:
+        return f"nothing can be foretold: {'. Also: '.join(why)}"
     batch = job.global_batch_size
-    return (
-        f"no count of {', '.join(map(str, job.counts[:8]))} devices can be used"
-        + (
-            f" with a global batch of {batch}: it must be a multiple of count times device batch"
-            if batch
-            else ""
-        )
-        + "; between hosts --network-gb-per-s is needed"
+    of_batch = (
+        f" with a global batch of {batch}: it must be a multiple of count times device batch" if batch else ""
     )
+    counts = (
+        f"no count of {', '.join(map(str, job.counts[:8]))} devices can be used{of_batch}; several devices "
+        "need a case that was measured so, or a GPU's profile; between hosts --network-gb-per-s is needed"
+    )
+    return ". Also: ".join([counts, *why])

@@ -135,8 +135,7 @@ def _collectives_s(rows: Sequence[Row], job: PlanJob, n: Floats) -> tuple[Floats
 
 
 def _devices_per_host(row: Row, job: PlanJob) -> int:
-    is_gpu = row.target.profile is not None and row.target.profile.kind == "gpu"
-    return job.devices_per_host if is_gpu or row.target.profile is None else 1
+    return 1 if row.target.is_host else job.devices_per_host
 
 
 def _or_nan(value: float | None) -> float:

@@ -38,6 +38,8 @@ class Target(NamedTuple):
     """``None``: a device of a report that no profile describes; only what was measured is known of it."""
     all_reduce_gb_per_s: float | None = None
     """What a probe on this device reached."""
+    is_host: bool = False
+    """It trains on its processors: each more is a host more."""
 
 
 class Row(NamedTuple):

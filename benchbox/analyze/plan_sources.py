@@ -70,13 +70,22 @@ class Measured(NamedTuple):
 
 
 def measured_cases(reports: Sequence[Report], model: str | None) -> list[Measured]:
-    """The ``ok`` cases of ``reports``, of ``model`` where it is given."""
+    """The ``ok`` cases of ``reports`` that tell of devices, of ``model`` where it is given."""
     return [
         _measured(report, result)
         for report in reports
         for result in report.cases
-        if result.outcome == "ok" and result.summary and (model is None or result.case.model == model)
+        if result.outcome == "ok"
+        and result.summary
+        and (model is None or result.case.model == model)
+        and not shared_one_host(report, result)
     ]
+
+
+def shared_one_host(report: Report, result: CaseResult) -> bool:
+    """Whether ranks of the case trained on one host's processors: so many devices there were not."""
+    nodes = {rank.node for attempt in result.attempts for rank in attempt.ranks}
+    return not report.environment.devices and result.case.world_size > len(nodes)
 
 
 def report_profile(report: Report) -> HardwareProfile | None:

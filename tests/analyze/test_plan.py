@@ -520,6 +520,29 @@ def test_an_accumulation_and_one_rank_of_a_strategy_stand_as_they_were_measured(
     assert (kept.basis, kept.samples_per_second.value) == ("measured", 1200.0)
 
 
+def test_ranks_on_one_machine_are_no_several_devices() -> None:
+    """Two ranks on the processors of one machine would be billed as two machines."""
+    fields = {"per_device_batch_size": 64, "precision": "bf16"}
+    cases = [result(100.0, **fields), result(120.0, strategy="ddp", world_size=2, **fields)]
+    machine = replace(simple_report(), cases=tuple(cases), hardware_profile=None)
+    machine = replace(machine, environment=replace(machine.environment, devices=()))
+    alone = run(machine, targets=(), counts=(1, 2))
+    assert {one.count for one in alone.configurations} == {1}
+    assert [entry.num for entry in alone.refused if "shared the processors" in entry.reason] == [1]
+    joined = run(machine, targets=(), counts=(1, 2, 16), network_gb_per_s=1.0)
+    assert {one.count for one in joined.configurations} == {1, 2, 16}
+    assert {one.basis for one in joined.configurations if one.count > 1} == {"predicted"}
+    second = replace(cases[1].attempts[0].ranks[0], rank=1, node=1)
+    attempt = replace(cases[1].attempts[0], ranks=(*cases[1].attempts[0].ranks, second))
+    two = replace(machine, cases=(cases[0], replace(cases[1], attempts=(attempt,))))
+    assert find(run(two, targets=(), counts=(2,)), count=2).samples_per_second.value == 120.0
+
+
+def test_a_device_is_planned_once_under_whatever_name() -> None:
+    names = ("l40s", "L40S", "NVIDIA L40S")
+    assert len(run(targets=names).configurations) == len(run(targets=names[:1]).configurations)
+
+
 def test_configurations_that_differ_do_not_look_alike() -> None:
     """A row that reads its samples beside one that has them on the device, and is faster for it."""
     fields = {"per_device_batch_size": 64, "precision": "bf16"}
@@ -670,6 +693,11 @@ def test_bad_input_is_one_line() -> None:
         run(counts=(3,), global_batch_size=64)
     with pytest.raises(BadInputError, match="both mean L40S; keep one of them"):
         run(prices=replace(PRICES, device=(*PRICES.device, DevicePrice(name="NVIDIA L40S", per_hour=1.0))))
+    with pytest.raises(BadInputError, match=r"does not fit in memory.*on L4.*Also: .*no bf16 peak.*on T4"):
+        run(simple_report(peak_bytes=70 * 2**30), targets=("L4", "T4"))
+    elsewhere = report("A100-SXM4-80GB", result(1.0, per_device_batch_size=8))
+    with pytest.raises(BadInputError, match=r"^no count of 3 devices.*Also: one batch size only"):
+        run(elsewhere, targets=(), counts=(3,), global_batch_size=64)
     with pytest.raises(BadInputError, match="no case of the reports"):
         run(replace(simple_report(), cases=()))
 
