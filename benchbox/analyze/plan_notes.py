@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchbox.analyze.plan_costs import HourlyCost
@@ -42,6 +43,7 @@ def notes(
         )
     if len({(case.case.input_shape, case.case.hidden_size) for case in cases}) > 1:
         found.append("The cases differ in the size of a sample or of the model, and do not do the same work.")
+    found += _measured_again(cases)
     if any(one.fits_memory is None for one in shown):
         found.append("Where memory is `?`, nothing measured or foretold says whether the case fits.")
     if not any(case.power_w for case in cases) and any(one.energy_j is None for one in shown):
@@ -55,6 +57,20 @@ def notes(
             "without --network-gb-per-s they are left out."
         )
     return found
+
+
+def _measured_again(cases: Sequence[Measured]) -> list[str]:
+    """Of a case that several reports have of one device, one rate counts: it is not an average."""
+    rates: dict[tuple[object, ...], list[float]] = defaultdict(list)
+    for one in cases:
+        case = one.case
+        way = (case.per_device_batch_size, case.strategy, case.world_size, case.gradient_accumulation_steps)
+        rates[one.device, one.configured, *way].append(one.samples_per_second)
+    apart = [max(found) / min(found) for found in rates.values() if len(found) > 1]
+    if not apart:
+        return []
+    text = f"{len(apart)} cases were measured more than once on one device, up to {max(apart) - 1:.1%} apart"
+    return [f"{text.replace('%', ' %')}; the report that was named first counts."]
 
 
 def _about_prices(

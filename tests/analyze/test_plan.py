@@ -538,6 +538,15 @@ def test_ranks_on_one_machine_are_no_several_devices() -> None:
     assert find(run(two, targets=(), counts=(2,)), count=2).samples_per_second.value == 120.0
 
 
+def test_two_reports_of_one_device_are_said_and_the_first_counts() -> None:
+    first, second = simple_report(), simple_report(rates={32: 1000.0, 64: 1300.0})
+    plan_result = run(first, second)
+    assert plan_result.configurations == run(first).configurations
+    assert any(note.startswith("2 cases were measured more than once") for note in plan_result.notes)
+    assert any("up to 30.0 % apart" in note for note in plan_result.notes)
+    assert not any("more than once" in note for note in run(first).notes)
+
+
 def test_a_device_is_planned_once_under_whatever_name() -> None:
     names = ("l40s", "L40S", "NVIDIA L40S")
     assert len(run(targets=names).configurations) == len(run(targets=names[:1]).configurations)
