@@ -64,8 +64,8 @@ def plan(
     cheapest, front = plan_rank.smallest(pool.cost), plan_rank.front(pool)
     ranked = plan_rank.best_first(pool, deadline_s, job.budget, max_configurations)
     best = [fastest, cheapest, plan_rank.safest(pool, pool.time_s), plan_rank.safest(pool, pool.cost)]
-    in_time = plan_rank.safest_within(pool, pool.cost, pool.time_s, deadline_s)
-    in_budget = plan_rank.safest_within(pool, pool.time_s, pool.cost, job.budget)
+    in_time = plan_rank.safest(pool, pool.cost, pool.time_s, deadline_s)
+    in_budget = plan_rank.safest(pool, pool.time_s, pool.cost, job.budget)
     wanted = [*ranked, *front, *(entry for entry in (*best, in_time, in_budget) if entry is not None)]
     kept = list(dict.fromkeys(wanted))
     on_front = set(front)
@@ -94,8 +94,8 @@ def plan(
         front=tuple(kept.index(entry) for entry in front),
         cheapest_in_time=None if in_time is None else kept.index(in_time),
         fastest_in_budget=None if in_budget is None else kept.index(in_budget),
-        deadline_answer=answer(deadline_s, [one.time_s for one in shown]),
-        budget_answer=answer(job.budget, [one.cost for one in shown]),
+        deadline_answer=answer(deadline_s, [(one.time_s, one.fits_memory) for one in shown]),
+        budget_answer=answer(job.budget, [(one.cost, one.fits_memory) for one in shown]),
         both_answer=keeps_both(shown) if deadline_s and job.budget else None,
         refused=tuple(refused),
         notes=tuple(notes(job, prices, cases, shown, by_device, profiles)),

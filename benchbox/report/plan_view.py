@@ -125,14 +125,22 @@ def plan_answers(result: PlanResult) -> list[str]:
     fastest = result.configurations[result.fastest]
     lines = [
         f"{result.samples:,} samples; {result.num_considered:,} configurations",
-        f"fastest: {configuration_label(fastest)} in {_time(fastest.time_s)} ({_time_range(fastest.time_s)})",
+        f"fastest: {configuration_label(fastest)} in {_time(fastest.time_s)} ({_time_range(fastest.time_s)})"
+        + _memory_unknown(fastest),
     ]
     if result.cheapest is not None:
         cheapest = result.configurations[result.cheapest]
         cost, spread = _money(cheapest.cost)
-        lines.append(f"cheapest: {configuration_label(cheapest)} for {cost} {result.currency} ({spread})")
+        lines.append(
+            f"cheapest: {configuration_label(cheapest)} for {cost} {result.currency} ({spread})"
+            + _memory_unknown(cheapest)
+        )
     lines += _limits(result)
     return [clean(line) for line in lines]
+
+
+def _memory_unknown(one: Configuration) -> str:
+    return "" if one.fits_memory else ", if it fits in memory"
 
 
 def _limits(result: PlanResult) -> list[str]:

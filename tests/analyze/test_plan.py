@@ -330,6 +330,22 @@ def test_what_may_keep_both_limits_ranks_before_what_breaks_one() -> None:
     assert plan_rank.best_first(pool, 10.0, 10.0, 2) == [near_both, late_and_cheap]
 
 
+def test_what_may_not_fit_in_memory_keeps_no_limit_for_sure() -> None:
+    """An H100 that is fast enough, but that 70 of 80 GiB may be too little for."""
+    source = simple_report(peak_bytes=70 * 2**30)
+    free = run(source, prices=PRICES)
+    fastest = free.configurations[free.fastest]
+    assert (fastest.device, fastest.fits_memory) == ("H100-SXM5-80GB", None)
+    assert any("if it fits in memory" in line for line in plan_answers(free))
+    limits = {"deadline": f"{fastest.time_s.high + 1:.3f}s", "budget": 100.0}
+    planned = run(source, prices=PRICES, **limits)
+    assert planned.deadline_answer.verdict == planned.both_answer == "maybe"
+    measured = find(planned, basis="measured", per_device_batch_size=64)
+    assert planned.deadline_answer.enough == measured.time_s.high
+    fits = run(simple_report(), prices=PRICES, **limits)
+    assert fits.deadline_answer.verdict == fits.both_answer == "yes"
+
+
 def test_a_deadline_within_the_interval_is_perhaps_kept() -> None:
     fastest = run().configurations[run().fastest].time_s
     maybe = run(deadline=f"{fastest.value:.3f}s")
