@@ -73,7 +73,9 @@ def grade(
         unusable.append(LeftOut(reason=CONTRADICTING, num=len(contradicting), example=example))
     pairs, refused = predict_table(usable)
     if not pairs:
-        raise BadInputError(f"{table}: nothing to grade: {_why_nothing(usable, unusable, refused)}")
+        raise BadInputError(
+            f"{table}: nothing to grade: {_why_nothing(usable, [*left_out, *unusable], refused)}"
+        )
     return GradeResult(
         table=table,
         num_rows=len(rows) + sum(entry.num for entry in left_out),
@@ -120,9 +122,12 @@ def _why_nothing(usable: Sequence[UsableRow], unusable: Sequence[LeftOut], refus
     if refused:
         most = refused[0]
         return f"{most.num} pairs refused: {most.reason} ({most.example}); would settle it: {most.settled_by}"
-    if not usable and unusable:
-        return f"{unusable[0].num} rows left out: {unusable[0].reason} ({unusable[0].example})"
-    return "no two devices with a hardware profile share a model, precision and software"
+    most = max(unusable, key=lambda entry: entry.num, default=None)
+    lost = f"{most.num} rows left out: {most.reason} ({most.example})" if most else ""
+    if not usable and lost:
+        return lost
+    alone = "no two devices with a hardware profile share a model, precision and software"
+    return f"{alone}; {lost}" if lost else alone
 
 
 def figures_of(pairs: Iterable[GradedPair]) -> GradeFigures:
