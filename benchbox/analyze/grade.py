@@ -122,12 +122,12 @@ def _why_nothing(usable: Sequence[UsableRow], unusable: Sequence[LeftOut], refus
     if refused:
         most = refused[0]
         return f"{most.num} pairs refused: {most.reason} ({most.example}); would settle it: {most.settled_by}"
-    most = max(unusable, key=lambda entry: entry.num, default=None)
-    lost = f"{most.num} rows left out: {most.reason} ({most.example})" if most else ""
-    if not usable and lost:
-        return lost
     alone = "no two devices with a hardware profile share a model, precision and software"
-    return f"{alone}; {lost}" if lost else alone
+    if not unusable:
+        return alone
+    commonest = max(unusable, key=lambda entry: entry.num)
+    lost = f"{commonest.num} rows left out: {commonest.reason} ({commonest.example})"
+    return f"{alone}; {lost}" if usable else lost
 
 
 def figures_of(pairs: Iterable[GradedPair]) -> GradeFigures:
