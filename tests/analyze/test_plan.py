@@ -204,6 +204,14 @@ def test_costs_of_rent_and_of_purchase() -> None:
     assert bought.cost.value == pytest.approx(10_000 / (4 * 8766 * 0.5) * hours + electricity)
 
 
+def test_a_sample_takes_the_joules_that_the_report_says() -> None:
+    one = run(
+        simple_report(joules_per_sample=0.4, power_w=500.0), targets=("A100-SXM4-80GB",)
+    ).configurations[0]
+    assert one.energy_j is not None
+    assert one.energy_j.value == pytest.approx(1_000_000 * 0.4)
+
+
 def test_what_is_bought_has_no_cost_while_its_electricity_cannot_be_told() -> None:
     bought = DevicePrice(name="GH200-96GB", purchase=30_000, lifetime_years=4, utilization=0.6)
     assert profile("GH200-96GB").tdp_w is None
