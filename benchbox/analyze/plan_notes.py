@@ -31,6 +31,12 @@ def notes(
             "The global batch grows with the number of devices, and more samples may be needed for the same "
             "result; --global-batch-size holds it."
         )
+    uneven = _uneven_counts(job, cases)
+    if uneven:
+        found.append(
+            f"Left out are {_names(map(str, uneven))} devices: a global batch of {job.global_batch_size} "
+            "is no multiple of them times a measured batch."
+        )
     if any(one.data in _READ_NOTHING for one in shown):
         found.append(
             "No time for reading and decoding samples is in figures whose configuration does not say "
@@ -57,6 +63,14 @@ def notes(
             "without --network-gb-per-s they are left out."
         )
     return found
+
+
+def _uneven_counts(job: PlanJob, cases: Sequence[Measured]) -> list[int]:
+    """Numbers of devices that the global batch divides among with no measured batch."""
+    if job.global_batch_size is None:
+        return []
+    batches = {case.case.per_device_batch_size for case in cases}
+    return [n for n in job.counts if all(job.global_batch_size % (n * batch) for batch in batches)]
 
 
 def _measured_again(cases: Sequence[Measured]) -> list[str]:
@@ -116,7 +130,8 @@ def _useless_prices(prices: Prices, devices: set[str], profiles: tuple[HardwareP
         alike = alike_names(price.name, profiles)
         hint = f"; nearest: {' or '.join(alike)}" if alike else ""
         found.append(f"The price of {quoted(price.name)} is not used: {meant}{hint}.")
-    return found
+    more = len(found) - _MAX_NAMES
+    return [*found[:_MAX_NAMES], f"Nor are {more} more prices."] if more > 0 else found
 
 
 def _names(names: Iterable[str]) -> str:

@@ -248,6 +248,9 @@ def test_prices_that_are_missing_or_mean_no_device_are_named() -> None:
     assert "No price for A100-SXM4-80GB, and the budget says nothing of them." in said
     assert any(note.startswith("The price of 'H100' is not used: the name fits several") for note in said)
     assert any("'L40SS' is not used: no hardware profile; nearest: L40S" in note for note in said)
+    many = run(prices=replace(PRICES, device=tuple(replace(slips[1], name=f"X{n}") for n in range(9)))).notes
+    assert sum(note.startswith("The price of") for note in many) == 3
+    assert "Nor are 6 more prices." in many
     assert any("to buy 1 × L40S takes 10,000 EUR" in note for note in said)
     assert not any("price" in note or "to buy" in note for note in run(prices=PRICES).notes)
 
@@ -629,6 +632,7 @@ def test_more_than_a_host_needs_a_network() -> None:
 def test_a_given_global_batch_is_kept() -> None:
     plan_result = run(global_batch_size=256, counts=(1, 2, 3, 4, 8), targets=("A100-SXM4-80GB",))
     assert {one.count for one in plan_result.configurations} == {1, 2, 4, 8}
+    assert any(note.startswith("Left out are 3 devices: a global batch of 256") for note in plan_result.notes)
     for one in plan_result.configurations:
         assert one.per_device_batch_size * one.gradient_accumulation_steps * one.count == 256
 
