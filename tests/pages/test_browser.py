@@ -300,7 +300,7 @@ def test_a_page_of_history_comparison_and_plan_fits_and_says_nothing_aloud(
     prices = Prices(currency="EUR", date=date(2026, 1, 5), device=(price,))
     plan = plan_job([simple_report()], job, 10**9, None, prices, load_profiles(), 100)
     page = tmp_path / "page.html"
-    page.write_text(render_page(reports, comparison, [plan]), encoding="utf-8")
+    page.write_text(render_page(reports, comparison, plans=[plan]), encoding="utf-8")
     browser = opened(page)
     assert requested(browser) == [page.as_uri()]
     assert complaints(browser) == []
@@ -314,7 +314,7 @@ def test_a_page_of_history_comparison_and_plan_fits_and_says_nothing_aloud(
     for width in (390, 800, 1440):
         set_view(browser, width)
         assert browser.execute_script(OVERFLOW) <= 0, width
-    page.write_text(render_page([], comparison, [plan]), encoding="utf-8")
+    page.write_text(render_page([], comparison, plans=[plan]), encoding="utf-8")
     browser = opened(page)
     assert complaints(browser) == []
     assert browser.find_element(By.TAG_NAME, "h1").text == "Comparison and plan"
