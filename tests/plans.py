@@ -16,8 +16,10 @@ _CASE = _TEMPLATE.cases[0]
 
 
 def result(rate: float, half: float = 0.02, **changes: Any) -> CaseResult:
-    """One ``ok`` case that ran at ``rate`` samples a second; ``power_w`` and ``peak_bytes`` may be given."""
+    """One ``ok`` case that ran at ``rate`` samples a second; ``power_w``, ``joules_per_sample`` and
+    ``peak_bytes`` may be given."""
     power_w = changes.pop("power_w", 500.0)
+    joules_per_sample = changes.pop("joules_per_sample", None)
     peak = changes.pop("peak_bytes", 20 * 2**30)
     rank_changes = {"phases": None} | changes.pop("rank", {})
     case = make_case(**changes)
@@ -37,6 +39,7 @@ def result(rate: float, half: float = 0.02, **changes: Any) -> CaseResult:
             samples_per_second=rate,
             samples_per_second_interval=Interval(low=rate * (1 - half), high=rate * (1 + half)),
             power_w=power_w,
+            joules_per_sample=joules_per_sample,
             device_memory_used_bytes=peak,
             model_flops_per_step=None,
         ),

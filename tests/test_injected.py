@@ -117,6 +117,7 @@ TELEMETRY = {
     "power": ("0.reasons 4", "0.clock_sm 1500", "0.power_mw 699000"),
     "at its limit, as fast as ever": ("0.reasons 4", "0.clock_sm 1975", "0.power_mw 699000"),
     "a foreign process": ("0.processes WORKER,424242",),
+    "gaps between kernels": ("0.utilization_gpu 30",),
     "full memory": ("0.memory_used 84000000000",),
 }
 WATCHED = """
@@ -136,7 +137,7 @@ class Watching(Sampler):
 
 found = {}
 for number, (name, lines) in enumerate(telemetry.items()):
-    driver = ("device_count 1", "0.uuid GPU-" + os.environ["UUID"], *lines)
+    driver = ("device_count 1", "0.uuid GPU-" + os.environ["UUID"], "0.utilization_gpu 97", *lines)
     set_driver(*driver)
     with SuiteRun(load_suite(suite), suite.parent, suite.parent / str(number), device="cpu",
                   resume=False, force=False) as run:
@@ -175,6 +176,7 @@ def watched(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
         ("heat", "power-or-thermal"),
         ("power", "power-or-thermal"),
         ("at its limit, as fast as ever", "compute"),
+        ("gaps between kernels", "host-launch"),
         ("full memory", "memory-capacity"),
     ],
 )

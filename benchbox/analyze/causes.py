@@ -108,7 +108,7 @@ def _idle(gathered: Gathered, rest: float) -> Cause | None:
     """
     profile = gathered.profile
     if profile is None or profile.device_idle_ns is None:
-        return None
+        return _idle_by_the_driver(gathered, rest)
     busy = (profile.step_time_ns - profile.device_idle_ns) / gathered.step_ns
     share = max(0.0, min(rest, 1 - busy - (1 - rest)))
     figures = [percent("of the step no kernel runs", max(0.0, 1 - busy))]
@@ -119,6 +119,22 @@ def _idle(gathered: Gathered, rest: float) -> Cause | None:
             Evidence(what="mean length of a kernel", value=each_ns, unit="ns"),
         ]
     return Cause("host-launch", share, tuple(figures))
+
+
+def _idle_by_the_driver(gathered: Gathered, rest: float) -> Cause | None:
+    """The same where no kernel was profiled. What the driver calls utilization is the share of time in which
+    some kernel ran, so the rest of it is idle; it tells nothing else."""
+    if gathered.busy_pct is None:
+        return None
+    idle = 1 - gathered.busy_pct / 100
+    case = gathered.case
+    told_apart = (case.data == "device" or gathered.ablation is not None) and (
+        case.world_size == 1 or gathered.communication is not None
+    )
+    share = max(0.0, min(rest, idle - (1 - rest)))
+    return Cause(
+        "host-launch", share, (percent("of the time no kernel runs, by the driver", idle),), told_apart
+    )
 
 
 def _host_memory(gathered: Gathered, rest: float) -> Cause | None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from benchbox.analyze.ranks import best_all_reduce
 from benchbox.schema import (
+    AttemptResult,
     BatchSplit,
     Case,
     CaseResult,
@@ -34,6 +35,8 @@ class Gathered(NamedTuple):
     num_parameters: int | None
     all_reduce_bytes_per_s: float | None
     """What all-reduces among the case's own ranks reached."""
+    busy_pct: float | None = None
+    """Share of the measured time in which some kernel ran, by the driver."""
 
 
 def gather(result: CaseResult) -> Gathered | None:
@@ -55,7 +58,19 @@ def gather(result: CaseResult) -> Gathered | None:
         communication=next((rank.communication for rank in ranks if rank.communication), None),
         num_parameters=flops.num_parameters if flops else None,
         all_reduce_bytes_per_s=best_all_reduce(measured),
+        busy_pct=_busy_pct(measured),
     )
+
+
+def _busy_pct(measured: Sequence[AttemptResult]) -> float | None:
+    samples = [
+        pct
+        for attempt in measured
+        for device in attempt.devices
+        for pct in device.utilization_gpu_pct or ()
+        if pct is not None
+    ]
+    return mean(samples) if samples else None
 
 
 def others_pct(gathered: Gathered) -> float | None:

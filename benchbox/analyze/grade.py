@@ -73,7 +73,9 @@ def grade(
         unusable.append(LeftOut(reason=CONTRADICTING, num=len(contradicting), example=example))
     pairs, refused = predict_table(usable)
     if not pairs:
-        raise BadInputError(f"{table}: nothing to grade: {_why_nothing(usable, unusable, refused)}")
+        raise BadInputError(
+            f"{table}: nothing to grade: {_why_nothing(usable, [*left_out, *unusable], refused)}"
+        )
     return GradeResult(
         table=table,
         num_rows=len(rows) + sum(entry.num for entry in left_out),
@@ -120,9 +122,12 @@ def _why_nothing(usable: Sequence[UsableRow], unusable: Sequence[LeftOut], refus
     if refused:
         most = refused[0]
         return f"{most.num} pairs refused: {most.reason} ({most.example}); would settle it: {most.settled_by}"
-    if not usable and unusable:
-        return f"{unusable[0].num} rows left out: {unusable[0].reason} ({unusable[0].example})"
-    return "no two devices with a hardware profile share a model, precision and software"
+    alone = "no two devices with a hardware profile share a model, precision and software"
+    if not unusable:
+        return alone
+    commonest = max(unusable, key=lambda entry: entry.num)
+    lost = f"{commonest.num} rows left out: {commonest.reason} ({commonest.example})"
+    return f"{alone}; {lost}" if usable else lost
 
 
 def figures_of(pairs: Iterable[GradedPair]) -> GradeFigures:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from benchbox.analyze import plan_rank
 from benchbox.analyze.plan_arrays import Crossed, cross
 from benchbox.analyze.plan_configurations import Choice, answer, configuration, keeps_both
-from benchbox.analyze.plan_costs import HourlyCost, hourly_cost
+from benchbox.analyze.plan_costs import HourlyCost, check_prices, hourly_cost
+from benchbox.analyze.plan_notes import notes
 from benchbox.analyze.plan_rates import Refusal
 from benchbox.analyze.plan_rows import Row, Target, rows
 from benchbox.analyze.plan_sources import (
@@ -17,11 +18,14 @@ from benchbox.analyze.plan_sources import (
     device_name,
     measured_cases,
     report_profile,
+    shared_one_host,
 )
 from benchbox.errors import BadInputError
 from benchbox.plan.hardware import find_profile
-from benchbox.schema import Configuration, HardwareProfile, LeftOut, PlanJob, PlanResult, Prices, Report
+from benchbox.schema import HardwareProfile, LeftOut, PlanJob, PlanResult, Prices, Report
 
+# Of refusals, in the line that says that nothing is left.
+_MAX_REASONS = 3
 # Some arrays of 8 bytes each.
 MAX_CONFIGURATIONS = 20_000_000
 
@@ -38,27 +42,34 @@ def plan(
     """Rank every configuration that can be foretold; ``samples`` and ``deadline_s`` are the job's.
 
     Raises:
-        BadInputError: an unknown device or model, nothing usable in the reports, a budget without prices.
+        BadInputError: an unknown device or model, nothing usable in the reports, a budget without prices,
+            two prices of one device.
     """
     if job.budget is not None and prices is None:
         raise BadInputError("--budget needs --prices: a budget says nothing without prices")
+    if prices is not None:
+        check_prices(prices, profiles)
     cases = _cases(reports, job)
     found, refused = _all_rows(cases, _targets(reports, cases, job, profiles))
     _refuse_too_many(len(found), job)
     costs = [hourly_cost(row.target.name, row.target.profile, row.rate, prices, profiles) for row in found]
     crossed = cross(found, costs, job, samples) if found else None
     pool = _pool(crossed) if crossed else None
+    refused += _ranks_of_one_host(reports, job)
     refused += _too_large(crossed, found) if crossed else []
     if pool is None or not len(pool.time_s):
-        raise BadInputError(_nothing_left(refused, job))
+        raise BadInputError(_nothing_left(refused, job, crossed))
     fastest = plan_rank.smallest(pool.time_s)
     assert fastest is not None
     cheapest, front = plan_rank.smallest(pool.cost), plan_rank.front(pool)
     ranked = plan_rank.best_first(pool, deadline_s, job.budget, max_configurations)
     best = [fastest, cheapest, plan_rank.safest(pool, pool.time_s), plan_rank.safest(pool, pool.cost)]
-    wanted = [*ranked, *front, *(entry for entry in best if entry is not None)]
+    in_time = plan_rank.safest(pool, pool.cost, pool.time_s, deadline_s)
+    in_budget = plan_rank.safest(pool, pool.time_s, pool.cost, job.budget)
+    wanted = [*ranked, *front, *(entry for entry in (*best, in_time, in_budget) if entry is not None)]
     kept = list(dict.fromkeys(wanted))
     on_front = set(front)
+    by_device = {row.target.name: cost for row, cost in zip(found, costs, strict=True)}
     shown = [
         configuration(
             _choice(entry, pool, found, costs, job),
@@ -81,11 +92,13 @@ def plan(
         fastest=kept.index(fastest),
         cheapest=None if cheapest is None else kept.index(cheapest),
         front=tuple(kept.index(entry) for entry in front),
-        deadline_answer=answer(deadline_s, [one.time_s for one in shown]),
-        budget_answer=answer(job.budget, [one.cost for one in shown]),
+        cheapest_in_time=None if in_time is None else kept.index(in_time),
+        fastest_in_budget=None if in_budget is None else kept.index(in_budget),
+        deadline_answer=answer(deadline_s, [(one.time_s, one.fits_memory) for one in shown]),
+        budget_answer=answer(job.budget, [(one.cost, one.fits_memory) for one in shown]),
         both_answer=keeps_both(shown) if deadline_s and job.budget else None,
         refused=tuple(refused),
-        notes=tuple(_notes(job, prices, cases, shown)),
+        notes=tuple(notes(job, prices, cases, shown, by_device, profiles)),
     )
 
 
@@ -133,22 +146,27 @@ def _targets(
     """The job's devices; by default those of the reports and every profile."""
     used = {case.device for case in cases}
     own = {
-        name: Target(name, report_profile(report), all_reduce_gb_per_s(report))
+        name: Target(
+            name, report_profile(report), all_reduce_gb_per_s(report), is_host=not report.environment.devices
+        )
         for report in reports
         if (name := device_name(report)) in used
     }
     if not job.targets:
-        named = {profile.name: Target(profile.name, profile) for profile in profiles} | own
+        named = {profile.name: _target(profile) for profile in profiles} | own
         return list(named.values())
-    targets = []
+    targets = {}
     for name in job.targets:
         mine = next((one for one in own if one.casefold() == name.strip().casefold()), None)
-        if mine is not None:
-            targets.append(own[mine])
-        else:
+        if mine is None:
             profile = find_profile(name.strip(), profiles)
-            targets.append(Target(profile.name, profile))
-    return targets
+            mine = profile.name
+        targets[mine] = own[mine] if mine in own else _target(profile)
+    return list(targets.values())
+
+
+def _target(profile: HardwareProfile) -> Target:
+    return Target(profile.name, profile, is_host=profile.kind == "cpu")
 
 
 def _all_rows(cases: Sequence[Measured], targets: Sequence[Target]) -> tuple[list[Row], list[LeftOut]]:
@@ -167,6 +185,29 @@ def _all_rows(cases: Sequence[Measured], targets: Sequence[Target]) -> tuple[lis
         for r, num in refusals.most_common()
     ]
     return found, left_out
+
+
+def _ranks_of_one_host(reports: Sequence[Report], job: PlanJob) -> list[LeftOut]:
+    cases = [
+        result.case
+        for report in reports
+        for result in report.cases
+        if result.outcome == "ok"
+        and shared_one_host(report, result)
+        and job.model in (None, result.case.model)
+    ]
+    if not cases:
+        return []
+    first = cases[0]
+    label = f"{first.model} b{first.per_device_batch_size} {first.precision} {first.strategy}"
+    return [
+        LeftOut(
+            reason="their ranks shared the processors of one machine, which is one device",
+            num=len(cases),
+            example=f"{label} with {first.world_size} ranks",
+            settled_by="a rank on each of several machines",
+        )
+    ]
 
 
 def _too_large(crossed: Crossed, found: Sequence[Row]) -> list[LeftOut]:
@@ -198,44 +239,20 @@ def _pool(crossed: Crossed) -> plan_rank.Pool:
     )
 
 
-def _nothing_left(refused: Sequence[LeftOut], job: PlanJob) -> str:
-    if refused:
-        first = refused[0]
-        return (
-            f"nothing can be foretold: {first.reason} (e.g. {first.example}); would settle it: "
-            f"{first.settled_by}"
-        )
+def _nothing_left(refused: Sequence[LeftOut], job: PlanJob, crossed: Crossed | None) -> str:
+    # The memory of what could be foretold comes last among the refusals.
+    why = [
+        f"{one.reason} (e.g. {one.example}); would settle it: {one.settled_by}"
+        for one in reversed(refused[-_MAX_REASONS:])
+    ]
+    if crossed is None or crossed.num_too_large:
+        return f"nothing can be foretold: {'. Also: '.join(why)}"
     batch = job.global_batch_size
-    return (
-        f"no count of {', '.join(map(str, job.counts[:8]))} devices can be used"
-        + (
-            f" with a global batch of {batch}: it must be a multiple of count times device batch"
-            if batch
-            else ""
-        )
-        + "; between hosts --network-gb-per-s is needed"
+    of_batch = (
+        f" with a global batch of {batch}: it must be a multiple of count times device batch" if batch else ""
     )
-
-
-def _notes(
-    job: PlanJob, prices: Prices | None, cases: Sequence[Measured], shown: Sequence[Configuration]
-) -> list[str]:
-    notes = []
-    if job.global_batch_size is None and any(one.count > 1 for one in shown):
-        notes.append(
-            "The global batch grows with the number of devices, and more samples may be needed for the same "
-            "result; --global-batch-size holds it."
-        )
-    if any(one.fits_memory is None for one in shown):
-        notes.append("Where memory is `?`, nothing measured or foretold says whether the case fits.")
-    if not any(case.power_w for case in cases):
-        notes.append("The reports have no power, so what is measured has no energy.")
-    if prices is not None and prices.electricity_per_kwh is None and any(d.purchase for d in prices.device):
-        notes.append("The prices have no electricity, so bought devices run for free.")
-    over = max(job.counts) > job.devices_per_host
-    if over and job.network_gb_per_s is None:
-        notes.append(
-            f"More than {job.devices_per_host} devices need several hosts; "
-            "without --network-gb-per-s they are left out."
-        )
-    return notes
+    counts = (
+        f"no count of {', '.join(map(str, job.counts[:8]))} devices can be used{of_batch}; several devices "
+        "need a case that was measured so, or a GPU's profile; between hosts --network-gb-per-s is needed"
+    )
+    return ". Also: ".join([counts, *why])

@@ -106,8 +106,12 @@ def _own_counts(rows: Sequence[Row], job: PlanJob) -> Any:
             own[place] = np.array(job.counts) == row.only_count
             if job.global_batch_size is not None:
                 own[place] &= row.rate.source.case.global_batch_size == job.global_batch_size
-        for count in row.skipped_counts & set(job.counts):
-            own[place, job.counts.index(count)] = False
+        if not row.lists_one_device and 1 in job.counts:
+            own[place, job.counts.index(1)] = False
+        for count, step_samples in row.measured_apart:
+            wanted = job.global_batch_size or count * row.batch * row.accumulation
+            if count in job.counts and wanted == step_samples:
+                own[place, job.counts.index(count)] = False
     return own
 
 
@@ -131,8 +135,7 @@ def _collectives_s(rows: Sequence[Row], job: PlanJob, n: Floats) -> tuple[Floats
 
 
 def _devices_per_host(row: Row, job: PlanJob) -> int:
-    is_gpu = row.target.profile is not None and row.target.profile.kind == "gpu"
-    return job.devices_per_host if is_gpu or row.target.profile is None else 1
+    return 1 if row.target.is_host else job.devices_per_host
 
 
 def _or_nan(value: float | None) -> float:

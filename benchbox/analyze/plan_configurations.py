@@ -56,12 +56,14 @@ def configuration(
     return Configuration(
         device=row.target.name,
         count=count,
-        strategy=row.strategy if count > 1 else "single",
+        strategy=row.strategy if count > 1 or row.only_count else "single",
         precision=case.precision,
         per_device_batch_size=row.batch,
         gradient_accumulation_steps=accumulation,
         gradient_checkpointing=case.gradient_checkpointing,
         compile=case.compile,
+        memory_format=case.memory_format,
+        data=case.data,
         basis=basis,
         source=f"{row.rate.source.device}, case {case.case_id}",
         samples_per_second=_estimate(rate, choice.log_half),
@@ -83,23 +85,32 @@ def verdict(estimate: Estimate, limit: float) -> Verdict:
     return "maybe" if estimate.low <= limit else "no"
 
 
-def answer(limit: float | None, estimates: Sequence[Estimate | None]) -> Answer | None:
-    """Whether a configuration keeps ``limit``, and what would surely be enough.
+def answer(limit: float | None, estimates: Sequence[tuple[Estimate | None, bool | None]]) -> Answer | None:
+    """Whether a configuration keeps ``limit``, and what would surely be enough; with each whether it fits.
 
-    The one with the least value may be foretold and uncertain, and another be kept for sure.
+    The one with the least value may be foretold and uncertain, and another be kept for sure. What may not fit
+    in memory keeps nothing for sure, and is enough only where nothing else is there.
     """
-    known = [estimate for estimate in estimates if estimate is not None]
+    known = [(estimate, fits) for estimate, fits in estimates if estimate is not None]
     if limit is None or not known:
         return None
-    safest = min(known, key=lambda estimate: estimate.high)
-    best = min((verdict(estimate, limit) for estimate in known), key=_ORDER.index)
+    sure = [estimate for estimate, fits in known if fits] or [estimate for estimate, _ in known]
+    safest = min(sure, key=lambda estimate: estimate.high)
+    best = min((_if_it_fits(verdict(estimate, limit), fits) for estimate, fits in known), key=_ORDER.index)
     return Answer(verdict=best, wanted=limit, best=safest, enough=safest.high)
+
+
+def _if_it_fits(found: Verdict, fits: bool | None) -> Verdict:
+    return "maybe" if found == "yes" and fits is None else found
 
 
 def keeps_both(configurations: Sequence[Configuration]) -> Verdict:
     """The best that one configuration does on deadline and budget together."""
     worst = [
-        max(_ORDER.index(one.meets_deadline or "no"), _ORDER.index(one.within_budget or "no"))
+        max(
+            _ORDER.index(_if_it_fits(found or "no", one.fits_memory))
+            for found in (one.meets_deadline, one.within_budget)
+        )
         for one in configurations
     ]
     return _ORDER[min(worst, default=2)]

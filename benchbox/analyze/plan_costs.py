@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from benchbox.analyze.plan_rates import Rate
+from benchbox.errors import BadInputError
 from benchbox.plan.device_names import match_device_name
+from benchbox.plan.tomlfile import quoted
 from benchbox.schema import DevicePrice, HardwareProfile, Prices
 
 _HOURS_PER_YEAR = 8766.0
@@ -18,11 +20,12 @@ class HourlyCost(NamedTuple):
     """Of one device."""
 
     per_hour: float | None
-    """In the prices' currency; ``None`` without a price."""
+    """In the prices' currency; ``None`` without a price, or where its electricity cannot be told."""
     power_w: float | None
     """With its share of the host and of cooling; ``None`` where nothing says."""
     power_log_half: float
     """Half of the power's 80 % interval, as a logarithm."""
+    price: DevicePrice | None
 
 
 def hourly_cost(
@@ -35,22 +38,24 @@ def hourly_cost(
     """What an hour of ``device`` costs at the load that ``rate`` comes from."""
     power, half = _power(profile, rate)
     if prices is None:
-        return HourlyCost(None, power, half)
+        return HourlyCost(None, power, half, None)
+    price = find_price(device, profile, prices, profiles)
+    if power is None and price is not None and price.power_w is not None:
+        power, half = price.power_w, _POWER_LOG_HALF
     if power is not None:
         power = (power + prices.host_w_per_device) * prices.power_usage_effectiveness
-    price = find_price(device, profile, prices, profiles)
-    if price is None:
-        return HourlyCost(None, power, half)
-    if price.per_hour is not None:
-        return HourlyCost(price.per_hour, power, half)
+    if price is None or price.per_hour is not None:
+        return HourlyCost(price.per_hour if price else None, power, half, price)
     assert price.purchase is not None
     assert price.lifetime_years is not None
     assert price.utilization is not None
     used_hours = price.lifetime_years * _HOURS_PER_YEAR * price.utilization
     per_hour = (price.purchase + price.host_share) / used_hours
-    if prices.electricity_per_kwh is not None and power is not None:
-        per_hour += prices.electricity_per_kwh * power / 1e3
-    return HourlyCost(per_hour, power, half)
+    if not prices.electricity_per_kwh:
+        return HourlyCost(per_hour, power, half, price)
+    if power is None:  # without its bill it would look cheaper than it is
+        return HourlyCost(None, None, half, price)
+    return HourlyCost(per_hour + prices.electricity_per_kwh * power / 1e3, power, half, price)
 
 
 def find_price(
@@ -62,6 +67,22 @@ def find_price(
             return price
     meant = ((price, match_device_name(price.name, profiles)) for price in prices.device)
     return next((price for price, found in meant if profile is not None and found is profile), None)
+
+
+def check_prices(prices: Prices, profiles: tuple[HardwareProfile, ...]) -> None:
+    """That no device has two prices under names that differ.
+
+    Raises:
+        BadInputError: one has.
+    """
+    names: dict[str, str] = {}
+    for price in prices.device:
+        meant = match_device_name(price.name, profiles)
+        if isinstance(meant, HardwareProfile) and names.setdefault(meant.name, price.name) != price.name:
+            raise BadInputError(
+                f"--prices: {quoted(names[meant.name])} and {quoted(price.name)} both mean {meant.name}; "
+                "keep one of them"
+            )
 
 
 def _power(profile: HardwareProfile | None, rate: Rate) -> tuple[float | None, float]:

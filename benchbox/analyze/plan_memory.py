@@ -82,6 +82,11 @@ def need(own: Sequence[Measured], strategy: Strategy, batch: int, source: Measur
     return Need(known, fixed, states.divided * num)
 
 
+def ran_there(count: int) -> Need:
+    """Of what ran on just this device with just this many."""
+    return Need({count: _RAN_THERE}, None, 0.0)
+
+
 def fits(needs: Sequence[Need], profiles: Sequence[HardwareProfile | None], counts: Sequence[int]) -> Floats:
     """1 where it fits, 0 where it does not, ``NaN`` where that is not known; needs by counts."""
     import numpy as np

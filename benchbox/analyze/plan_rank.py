@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -29,13 +30,21 @@ class Pool(NamedTuple):
 def best_first(pool: Pool, deadline_s: float | None, budget: float | None, at_most: int) -> list[int]:
     """Entries that keep deadline and budget surely, then maybe, then not; each by cost, then by time.
 
-    Without prices by time alone.
+    What may keep both goes before what surely keeps one and breaks the other, and what may not fit in memory
+    keeps nothing surely. Without prices by time alone.
     """
     import numpy as np
 
-    missed = _missed(pool.time_s, pool.log_half, deadline_s) + _missed(pool.cost, pool.log_half, budget)
+    late, dear = (
+        _missed(pool.time_s, pool.log_half, deadline_s),
+        _missed(pool.cost, pool.log_half, budget),
+    )
+    if deadline_s is not None or budget is not None:
+        may_not_fit = (pool.fits != 1).astype(np.int8)
+        late, dear = np.maximum(late, may_not_fit), np.maximum(dear, may_not_fit)
+    missed = (late + dear, np.maximum(late, dear))
     has_cost = not np.isnan(pool.cost).all()
-    keys = (pool.time_s, pool.cost, missed) if has_cost else (pool.time_s, missed)
+    keys = (pool.time_s, pool.cost, *missed) if has_cost else (pool.time_s, *missed)
     # NaN sorts last, so what has no price comes after what has one.
     order = np.lexsort(keys)
     return [int(entry) for entry in order[:at_most]]
@@ -52,11 +61,24 @@ def front(pool: Pool) -> list[int]:
     return [int(entry) for entry in order[cost < before]]
 
 
-def safest(pool: Pool, values: Floats) -> int | None:
-    """Where the far end of the interval of ``values``, times or costs of ``pool``, is smallest."""
+def safest(
+    pool: Pool, values: Floats, limited: Floats | None = None, limit: float | None = math.inf
+) -> int | None:
+    """Where the far end of the interval of ``values``, times or costs of ``pool``, is smallest.
+
+    Of what surely fits in memory, or of all where nothing does. With ``limited`` strictly of what surely fits
+    and surely keeps ``limit`` there; ``None``: nothing does, or there is no limit.
+    """
     import numpy as np
 
-    return smallest(values * np.exp(pool.log_half))
+    if limit is None:
+        return None
+    stretch = np.exp(pool.log_half)
+    ends, sure = values * stretch, pool.fits == 1
+    if limited is not None:
+        return smallest(np.where(sure & (limited * stretch <= limit), ends, np.nan))
+    found = smallest(np.where(sure, ends, np.nan))
+    return smallest(ends) if found is None else found
 
 
 def smallest(values: Floats) -> int | None:

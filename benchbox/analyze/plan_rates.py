@@ -53,11 +53,11 @@ def fixed_ms(cases: Sequence[Measured]) -> float | None:
     if split:
         return median(split)
     steps = sorted(
-        (case.case.per_device_batch_size, 1e3 * case.case.global_batch_size / case.samples_per_second)
-        for case in cases
-        if case.case.gradient_accumulation_steps == 1 and case.case.strategy == "single"
+        (batch, 1e3 * batch / case.samples_per_second)
+        for batch, case in _alone(cases).items()
+        if case.case.gradient_accumulation_steps == 1
     )
-    if len(steps) < 2 or steps[0][0] == steps[-1][0]:
+    if len(steps) < 2:
         return None
     (small, small_ms), (large, large_ms) = steps[0], steps[-1]
     return max(0.0, small_ms - small * (large_ms - small_ms) / (large - small))
@@ -65,11 +65,11 @@ def fixed_ms(cases: Sequence[Measured]) -> float | None:
 
 def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
     """At a batch between two measured ones, or at one of them; ``cases``: one configuration, one device."""
-    points = [(c.case.per_device_batch_size, c) for c in cases if c.case.strategy == "single"]
-    points.sort(key=lambda point: point[0])
-    for size, case in points:
-        if size == batch:
-            return Rate(math.log(case.samples_per_second), case.log_half, "measured", case)
+    alone = _alone(cases)
+    if batch in alone:
+        case = alone[batch]
+        return Rate(math.log(case.samples_per_second), case.log_half, "measured", case)
+    points = sorted(alone.items())
     below = [point for point in points if point[0] < batch]
     above = [point for point in points if point[0] > batch]
     if not below or not above:
@@ -80,6 +80,15 @@ def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
     # A rate that grows with the batch runs at most a quarter of the gap beside the straight line.
     half = max(one.log_half, two.log_half) + abs(end - start) / 4
     return Rate(start + share * (end - start), half, "interpolated", one if share < 0.5 else two)
+
+
+def _alone(cases: Sequence[Measured]) -> dict[int, Measured]:
+    """By batch, the case of one device: of several the first that accumulates least, as other batches do."""
+    found: dict[int, Measured] = {}
+    for case in sorted(cases, key=lambda case: case.case.gradient_accumulation_steps):
+        if case.case.strategy == "single":
+            found.setdefault(case.case.per_device_batch_size, case)
+    return found
 
 
 def foretell(

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from benchbox.analyze.plan_memory import Need, need
+from benchbox.analyze.plan_memory import Need, need, ran_there
 from benchbox.analyze.plan_rates import Rate, Refusal, fixed_ms, foretell, interpolate
 from benchbox.analyze.plan_sources import Configured, Measured
 from benchbox.analyze.predict_rates import has_peer_access, link_gb_per_s
@@ -27,6 +27,8 @@ _BYTES_PER_PARAMETER = 4
 # What a report of one device is taken to do on several.
 _UNMEASURED: list[Strategy] = ["ddp"]
 
+_ONLY_TOGETHER = Refusal("measured with several devices only", "the same case with the strategy `single`")
+
 
 class Target(NamedTuple):
     """A device that the job may run on."""
@@ -36,6 +38,8 @@ class Target(NamedTuple):
     """``None``: a device of a report that no profile describes; only what was measured is known of it."""
     all_reduce_gb_per_s: float | None = None
     """What a probe on this device reached."""
+    is_host: bool = False
+    """It trains on its processors: each more is a host more."""
 
 
 class Row(NamedTuple):
@@ -59,8 +63,10 @@ class Row(NamedTuple):
     need: Need
     only_count: int | None = None
     """A case that was measured with several devices says nothing about another number of them."""
-    skipped_counts: frozenset[int] = frozenset()
-    """Numbers of devices that another row has."""
+    measured_apart: frozenset[tuple[int, int]] = frozenset()
+    """Numbers of devices and samples of a step that have a row of their own, with what they reached."""
+    lists_one_device: bool = True
+    """One device has no strategy: only the first strategy's row lists it."""
 
 
 def rows(cases: Sequence[Measured], targets: Sequence[Target]) -> Iterator[Row | tuple[Refusal, str]]:
@@ -76,13 +82,14 @@ def rows(cases: Sequence[Measured], targets: Sequence[Target]) -> Iterator[Row |
         ]
         for batch in sorted({case.case.per_device_batch_size for case in own}):
             for target in targets:
-                yield from _measured_together(own, configured, batch, target)
                 rate = _rate(own, siblings, batch, target)
+                apart = _measured_apart(own, batch, target, rate)
+                yield from (_as_measured(case, configured, target) for case in apart)
                 if isinstance(rate, Refusal):
                     label = f"{configured.model} b{batch} {configured.precision}"
                     yield rate, f"{label} on {target.name}"
                 else:
-                    yield from _with_strategies(own, configured, batch, target, rate)
+                    yield from _with_strategies(own, apart, configured, batch, target, rate)
 
 
 def _rate(
@@ -96,25 +103,37 @@ def _rate(
         return Refusal("no hardware profile describes the device", "the same suite on the device")
     elsewhere = _by_device([case for case in own if case.device != target.name and _is_gpu(case)])
     if not elsewhere:
-        return Refusal("no GPU with a hardware profile was measured", "the same suite on one GPU")
-    sources, no_split = [], False
-    for cases in elsewhere.values():
-        rate, fixed = interpolate(cases, batch), fixed_ms(cases)
-        no_split = no_split or (rate is not None and fixed is None)
-        if rate is not None and fixed is not None:
-            sources.append((rate, fixed))
-    if not sources and no_split:
-        return Refusal(
-            "one batch size only: the fixed part of a step cannot be told from the part for each sample",
-            "the same configuration with a second batch size",
-        )
+        return _not_measured_so(on_target, batch)
+    rates = [(interpolate(cases, batch), fixed_ms(cases)) for cases in elsewhere.values()]
+    sources = [(rate, fixed) for rate, fixed in rates if rate is not None and fixed is not None]
     if not sources:
-        return Refusal("no other device was measured with this batch", "this batch on another device")
+        return _no_source(elsewhere, batch, has_rate=any(rate is not None for rate, _ in rates))
     related = [
         [rate for cases in _by_device(sibling).values() if (rate := interpolate(cases, batch)) is not None]
         for sibling in ([case for case in one if case.device != target.name] for one in siblings)
     ]
     return foretell(sources, [one for one in related if one], target.profile)
+
+
+def _not_measured_so(on_target: Sequence[Measured], batch: int) -> Refusal:
+    """Why a device has no rate at ``batch`` where no other GPU has one either."""
+    if not on_target:
+        return Refusal("no GPU with a hardware profile was measured", "the same suite on one GPU")
+    if any(case.case.per_device_batch_size == batch for case in on_target):
+        return _ONLY_TOGETHER
+    return Refusal("the device was not measured with this batch", "this batch on the device")
+
+
+def _no_source(elsewhere: Mapping[str, Sequence[Measured]], batch: int, *, has_rate: bool) -> Refusal:
+    """Why none of the GPUs in ``elsewhere`` can be scaled from at ``batch``."""
+    if has_rate:
+        return Refusal(
+            "one batch size only: the fixed part of a step cannot be told from the part for each sample",
+            "the same configuration with a second batch size",
+        )
+    if any(case.case.per_device_batch_size == batch for cases in elsewhere.values() for case in cases):
+        return _ONLY_TOGETHER
+    return Refusal("no other device was measured with this batch", "this batch on another device")
 
 
 def _is_gpu(case: Measured) -> bool:
@@ -129,7 +148,12 @@ def _by_device(cases: Sequence[Measured]) -> Mapping[str, list[Measured]]:
 
 
 def _with_strategies(
-    own: Sequence[Measured], configured: Configured, batch: int, target: Target, rate: Rate
+    own: Sequence[Measured],
+    apart: Sequence[Measured],
+    configured: Configured,
+    batch: int,
+    target: Target,
+    rate: Rate,
 ) -> Iterator[Row]:
     strategies: list[Strategy] = sorted({c.case.strategy for c in own if c.case.strategy != "single"})
     for place, strategy in enumerate(strategies or _UNMEASURED):
@@ -145,34 +169,50 @@ def _with_strategies(
             collective_gb=gigabytes,
             shared_link=_is_shared(target),
             need=need(own, strategy, batch, rate.source, target.name),
-            skipped_counts=_measured_counts(own, strategy, batch, target)
-            # One device has no strategy: it is not listed once for each.
-            | (frozenset({1}) if place else frozenset()),
+            measured_apart=frozenset(
+                (case.case.world_size, case.case.global_batch_size)
+                for case in apart
+                if case.case.strategy == (strategy if case.case.world_size > 1 else "single")
+            ),
+            lists_one_device=place == 0,
         )
 
 
-def _measured_together(
-    own: Sequence[Measured], configured: Configured, batch: int, target: Target
-) -> Iterator[Row]:
-    """The cases that several of this very device were measured in, each for its own number of them."""
-    for case in own:
-        n = case.case.world_size
-        if case.device != target.name or n == 1 or case.case.per_device_batch_size != batch:
+def _measured_apart(
+    own: Sequence[Measured], batch: int, target: Target, rate: Rate | Refusal
+) -> list[Measured]:
+    """What ran on this very device with several of it, a strategy or an accumulation that ``rate`` lacks."""
+    known = None
+    if isinstance(rate, Rate) and rate.basis == "measured":
+        known = ("single", 1, rate.source.case.gradient_accumulation_steps)
+    found: dict[tuple[Strategy, int, int], Measured] = {}
+    for measured in own:
+        case = measured.case
+        if measured.device != target.name or case.per_device_batch_size != batch:
             continue
-        rate = Rate(math.log(case.samples_per_second / n), case.log_half, "measured", case)
-        yield Row(
-            target=target,
-            configured=configured,
-            strategy=case.case.strategy,
-            batch=batch,
-            accumulation=case.case.gradient_accumulation_steps,
-            rate=rate,
-            collective_s=0.0,  # in the rate
-            collective_gb=0.0,
-            shared_link=False,
-            need=need([case], case.case.strategy, batch, case, target.name),
-            only_count=n,
-        )
+        way = (case.strategy, case.world_size, case.gradient_accumulation_steps)
+        if way != known:
+            found.setdefault(way, measured)
+    return list(found.values())
+
+
+def _as_measured(measured: Measured, configured: Configured, target: Target) -> Row:
+    """A row for just the number of devices that ``measured`` ran on."""
+    case = measured.case
+    rate = math.log(measured.samples_per_second / case.world_size)
+    return Row(
+        target=target,
+        configured=configured,
+        strategy=case.strategy,
+        batch=case.per_device_batch_size,
+        accumulation=case.gradient_accumulation_steps,
+        rate=Rate(rate, measured.log_half, "measured", measured),
+        collective_s=0.0,  # in the rate
+        collective_gb=0.0,
+        shared_link=False,
+        need=ran_there(case.world_size),
+        only_count=case.world_size,
+    )
 
 
 def _is_shared(target: Target) -> bool:
@@ -183,35 +223,43 @@ def _is_shared(target: Target) -> bool:
     return not has_peer_access(profile)
 
 
-def _measured_counts(
-    own: Sequence[Measured], strategy: Strategy, batch: int, target: Target
-) -> frozenset[int]:
-    return frozenset(
-        case.case.world_size
-        for case in own
-        if case.device == target.name
-        and case.case.strategy == strategy
-        and case.case.per_device_batch_size == batch
-    ) - {1}
-
-
 def _collectives(
     own: Sequence[Measured], strategy: Strategy, batch: int, target: Target, rate: Rate
 ) -> tuple[float | None, float | None]:
-    """Seconds within one host and GB, both but for (n - 1) / n: from a measured case, else from the bytes."""
+    """Seconds within one host and GB, both but for (n - 1) / n: from a measured case, else from the bytes.
+
+    The bytes are those of the model, so what another batch of the same device lost to them counts too; but a
+    larger batch may have hidden more, so there no less than the link says.
+    """
     gigabytes = _gigabytes(own, strategy, rate)
-    same = [c for c in own if c.case.strategy == strategy and c.device == target.name]
-    measured = [c for c in same if c.case.per_device_batch_size == batch and c.case.world_size > 1]
-    if measured and rate.basis == "measured":
-        most = max(measured, key=lambda case: case.case.world_size)
-        n = most.case.world_size
-        step_s = most.case.global_batch_size / most.samples_per_second
-        alone_s = most.case.global_batch_size / n / math.exp(rate.log_rate)
-        return math.sqrt(max(0.0, step_s**2 - alone_s**2)) * n / (n - 1), gigabytes
     link = target.all_reduce_gb_per_s
     if link is None and target.profile is not None and target.profile.kind == "gpu":
         link = link_gb_per_s(target.profile)
-    return None if gigabytes is None or link is None else gigabytes / link, gigabytes
+    by_link = None if gigabytes is None or link is None else gigabytes / link
+    if rate.basis == "predicted":
+        return by_link, gigabytes
+    on_target = [case for case in own if case.device == target.name]
+    found = [
+        (abs(math.log(case.case.per_device_batch_size / batch)), -case.case.world_size, seconds)
+        for case in on_target
+        if case.case.strategy == strategy and (seconds := _lost_s(case, on_target)) is not None
+    ]
+    if not found:
+        return by_link, gigabytes
+    far, _, lost = min(found)
+    return (lost if far == 0 or by_link is None else max(lost, by_link)), gigabytes
+
+
+def _lost_s(together: Measured, on_target: Sequence[Measured]) -> float | None:
+    """What a step with several devices took beside one device's, but for (n - 1) / n; ``None``: not known."""
+    case = together.case
+    n = case.world_size
+    alone = interpolate(on_target, case.per_device_batch_size)
+    if n == 1 or alone is None:
+        return None
+    step_s = case.global_batch_size / together.samples_per_second
+    alone_s = case.global_batch_size / n / math.exp(alone.log_rate)
+    return math.sqrt(max(0.0, step_s**2 - alone_s**2)) * n / (n - 1)
 
 
 def _gigabytes(own: Sequence[Measured], strategy: Strategy, rate: Rate) -> float | None:

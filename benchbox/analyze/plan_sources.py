@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from benchbox.schema import (
     Case,
     CaseResult,
+    CaseSummary,
     HardwareProfile,
     OperatorClass,
     PrecisionRates,
@@ -52,8 +53,7 @@ class Measured(NamedTuple):
     samples_per_second: float
     """Of all devices together."""
     power_w: float | None
-    """Of one device."""
-    joules_per_sample: float | None
+    """Of one device, by the energy of a sample where it was measured."""
     peak_memory_bytes: int | None
     """Of one device."""
     device_memory_bytes: int | None
@@ -70,13 +70,22 @@ class Measured(NamedTuple):
 
 
 def measured_cases(reports: Sequence[Report], model: str | None) -> list[Measured]:
-    """The ``ok`` cases of ``reports``, of ``model`` where it is given."""
+    """The ``ok`` cases of ``reports`` that tell of devices, of ``model`` where it is given."""
     return [
         _measured(report, result)
         for report in reports
         for result in report.cases
-        if result.outcome == "ok" and result.summary and (model is None or result.case.model == model)
+        if result.outcome == "ok"
+        and result.summary
+        and (model is None or result.case.model == model)
+        and not shared_one_host(report, result)
     ]
+
+
+def shared_one_host(report: Report, result: CaseResult) -> bool:
+    """Whether ranks of the case trained on one host's processors: so many devices there were not."""
+    nodes = {rank.node for attempt in result.attempts for rank in attempt.ranks}
+    return not report.environment.devices and result.case.world_size > len(nodes)
 
 
 def report_profile(report: Report) -> HardwareProfile | None:
@@ -147,8 +156,7 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         profile=report_profile(report),
         log_half=half,
         samples_per_second=summary.samples_per_second,
-        power_w=summary.power_w,
-        joules_per_sample=summary.joules_per_sample,
+        power_w=_power_w(summary, case.world_size),
         peak_memory_bytes=peak or (estimate.peak_device_bytes if estimate else None),
         device_memory_bytes=report.environment.devices[0].memory_total_bytes
         if report.environment.devices
@@ -160,6 +168,14 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         compute_share=_compute_share(rank),
         fixed_ms=max(0.0, rank.batch_split.fixed_ns / 1e6) if rank and rank.batch_split else None,
     )
+
+
+def _power_w(summary: CaseSummary, num_devices: int) -> float | None:
+    """So that a sample takes the joules that the report says; the driver's counter misses nothing between
+    two samples of the power."""
+    if summary.joules_per_sample is None:
+        return summary.power_w
+    return summary.joules_per_sample * summary.samples_per_second / num_devices
 
 
 def _parameters(rank: RankResult | None) -> int | None:

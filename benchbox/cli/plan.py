@@ -60,8 +60,14 @@ def plan(
         "devices_per_host": devices_per_host,
         "network_gb_per_s": network_gb_per_s,
     }
+    from_file = read_job(job) if job else PlanJob()
+    # A size that is given in one way stands for the file's, in whichever way that says it.
+    if samples is not None:
+        from_file = replace(from_file, dataset_size=None, epochs=None)
+    elif dataset_size is not None or epochs is not None:
+        from_file = replace(from_file, samples=None)
     wanted = replace(
-        read_job(job) if job else PlanJob(),
+        from_file,
         **{key: value for key, value in given.items() if value is not None},
     )
     wanted, num_samples, deadline_s = checked_job(wanted)

@@ -93,7 +93,7 @@ def match_profile(
 
 
 def find_profile(name: str, profiles: Sequence[HardwareProfile]) -> HardwareProfile:
-    """The profile that is called ``name``, without regard to case.
+    """The profile that is called ``name``, or whose device alone the driver calls so, without regard to case.
 
     Raises:
         BadInputError: there is none; the text proposes names that look alike.
@@ -101,6 +101,9 @@ def find_profile(name: str, profiles: Sequence[HardwareProfile]) -> HardwareProf
     by_name = {profile.name.casefold(): profile for profile in reversed(profiles)}
     if name.casefold() in by_name:
         return by_name[name.casefold()]
+    driver = {profile.name: profile for profile in reversed(profiles) if _same_name(profile, name)}
+    if len(driver) == 1:
+        return next(iter(driver.values()))
     alike = alike_names(name, profiles)
     hint = f"did you mean {' or '.join(alike)}?" if alike else "`benchbox hw list` shows all"
     raise BadInputError(f"{printable(name)[:100]!r} is no hardware profile; {hint}")

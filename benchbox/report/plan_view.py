@@ -125,14 +125,22 @@ def plan_answers(result: PlanResult) -> list[str]:
     fastest = result.configurations[result.fastest]
     lines = [
         f"{result.samples:,} samples; {result.num_considered:,} configurations",
-        f"fastest: {configuration_label(fastest)} in {_time(fastest.time_s)} ({_time_range(fastest.time_s)})",
+        f"fastest: {configuration_label(fastest)} in {_time(fastest.time_s)} ({_time_range(fastest.time_s)})"
+        + _memory_unknown(fastest),
     ]
     if result.cheapest is not None:
         cheapest = result.configurations[result.cheapest]
         cost, spread = _money(cheapest.cost)
-        lines.append(f"cheapest: {configuration_label(cheapest)} for {cost} {result.currency} ({spread})")
+        lines.append(
+            f"cheapest: {configuration_label(cheapest)} for {cost} {result.currency} ({spread})"
+            + _memory_unknown(cheapest)
+        )
     lines += _limits(result)
     return [clean(line) for line in lines]
+
+
+def _memory_unknown(one: Configuration) -> str:
+    return "" if one.fits_memory else ", if it fits in memory"
 
 
 def _limits(result: PlanResult) -> list[str]:
@@ -144,8 +152,29 @@ def _limits(result: PlanResult) -> list[str]:
             _limit("budget", result.budget_answer, lambda value: f"{significant(value)} {result.currency}")
         )
     if result.both_answer is not None:
-        lines.append(f"both by one configuration: {_ANSWERS[result.both_answer]}")
+        lines.append(f"both by one configuration: {_ANSWERS[result.both_answer]}{_enough_for_both(result)}")
     return lines
+
+
+def _enough_for_both(result: PlanResult) -> str:
+    """What has to give, the budget or the deadline, where nothing surely keeps both."""
+    text = ""
+    if result.both_answer == "yes":
+        return text
+    if result.cheapest_in_time is None:
+        if result.deadline_answer is not None and result.deadline_answer.verdict == "yes":
+            text += "; nothing that has a price surely keeps the deadline"
+    else:
+        one = result.configurations[result.cheapest_in_time]
+        if one.cost is not None:
+            text += (
+                f"; for the deadline a budget of {significant(one.cost.high)} {result.currency} would be "
+                f"enough ({configuration_label(one)})"
+            )
+    if result.fastest_in_budget is not None:
+        one = result.configurations[result.fastest_in_budget]
+        text += f"; for the budget {_span(one.time_s.high)} would be enough ({configuration_label(one)})"
+    return text
 
 
 def _limit(name: str, answer: Answer, show: Callable[[float], str]) -> str:
@@ -188,6 +217,10 @@ def _what(one: Configuration) -> str:
         parts.append("ckpt")
     if one.compile:
         parts.append("compile")
+    if one.memory_format != "contiguous":
+        parts.append(one.memory_format)
+    if one.data != "device":
+        parts.append(one.data)
     return f"{' '.join(parts)} ({_MARKS[one.basis]})"
 
 

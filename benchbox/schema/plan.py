@@ -7,12 +7,24 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from benchbox.schema._base import Count, NonNegative, Positive, PositiveInt, Precision, Record, Strategy
+from benchbox.schema._base import (
+    Count,
+    DataSource,
+    MemoryFormat,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Precision,
+    Record,
+    Strategy,
+)
 from benchbox.schema.grade import LeftOut
 
 Basis = Literal["measured", "interpolated", "predicted"]
 Verdict = Literal["yes", "maybe", "no"]
-Share = Annotated[float, Meta(gt=0, le=1)]
+Share = Annotated[float, Meta(ge=0.001, le=1)]
+_Years = Annotated[float, Meta(ge=0.01, le=100)]
+_UpTo = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 class PlanJob(Record, frozen=True, kw_only=True):
@@ -45,11 +57,13 @@ class DevicePrice(Record, frozen=True, kw_only=True):
     per_hour: Positive | None = None
     """Rent, electricity and host included."""
     purchase: Positive | None = None
-    host_share: NonNegative = 0.0
+    host_share: _UpTo = 0.0
     """The device's share of the host that it stands in, bought with it."""
-    lifetime_years: Positive | None = None
+    lifetime_years: _Years | None = None
     utilization: Share | None = None
     """Share of the lifetime in which the device earns its price."""
+    power_w: Positive | None = None
+    """Under load, for where neither a report nor a profile says it."""
     currency: str | None = None
     """Only to be checked against the file's."""
 
@@ -60,10 +74,10 @@ class Prices(Record, frozen=True, kw_only=True):
     currency: str
     date: datetime.date
     """Of the prices; they age."""
-    electricity_per_kwh: NonNegative | None = None
+    electricity_per_kwh: _UpTo | None = None
     """For devices that are bought."""
-    grid_g_co2_per_kwh: NonNegative | None = None
-    host_w_per_device: NonNegative = 0.0
+    grid_g_co2_per_kwh: _UpTo | None = None
+    host_w_per_device: _UpTo = 0.0
     """Power of the host, for each device."""
     power_usage_effectiveness: Annotated[float, Meta(ge=1, le=5)] = 1.0
     device: tuple[DevicePrice, ...] = ()
@@ -88,6 +102,8 @@ class Configuration(Record, frozen=True, kw_only=True):
     gradient_accumulation_steps: PositiveInt
     gradient_checkpointing: bool
     compile: bool
+    memory_format: MemoryFormat = "contiguous"
+    data: DataSource = "device"
     basis: Basis
     source: str
     """The device and the case's id that it rests on."""
@@ -140,3 +156,7 @@ class PlanResult(Record, frozen=True, kw_only=True):
     """Whether one configuration keeps both; ``None`` unless both are given."""
     refused: tuple[LeftOut, ...]
     notes: tuple[str, ...]
+    cheapest_in_time: Count | None = None
+    """Place of what surely keeps the deadline and is sure to cost least; ``None`` where nothing is."""
+    fastest_in_budget: Count | None = None
+    """Place of what surely keeps the budget and is sure to end first."""

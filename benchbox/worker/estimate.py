@@ -180,11 +180,11 @@ def _peaks(
     if not around.is_gpu:
         alive += layout.host_bytes  # what is offloaded stays in the one memory that there is
         low, high = _widened(case, layout, states, alive, alive)
-        base, share = around.context, _RESIDENT_PER_BYTE
+        base, more, share = around.context, layout.resident_bytes, _RESIDENT_PER_BYTE
         resident = Between(
-            base.low + int(share[0] * low),
-            base.middle + int(share[1] * alive),
-            base.high + int(share[2] * high),
+            base.low + more.low + int(share[0] * low),
+            base.middle + more.middle + int(share[1] * alive),
+            base.high + more.high + int(share[2] * high),
         )
         return Between(low, alive, high), None, resident
     taken = [size for size in (*around.workspaces, *standing) if size]

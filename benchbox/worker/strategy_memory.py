@@ -10,10 +10,11 @@ whose buckets hold a copy of all gradients; FSDP2, which shards fp32 weights and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from benchbox.schema import Case
+from benchbox.worker.device_memory import MIB, Between
 from benchbox.worker.step_memory import StepMemory
 from benchbox.worker.step_trace import Kind
 
@@ -24,6 +25,11 @@ MAX_LIVE_ELEMENTS = 1_000_000_000
 """DeepSpeed's ``stage3_max_live_parameters``: gathered weights that may stand at the same time."""
 _FP32 = 4
 _FP32_WEIGHTS_AND_ADAM = 12
+# Fitted to the runs in docs/memory.md: what DeepSpeed imports, and how many copies gloo makes of weights that
+# are gathered and gradients that are scattered.
+_DEEPSPEED_BYTES = Between(80 * MIB, 150 * MIB, 350 * MIB)
+_GLOO_COPIES = (0, 5, 9)
+_NOTHING = Between(0, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +44,8 @@ class Layout:
     update_bytes: int = 0
     """More that stands while weights are updated, when activations are gone."""
     host_bytes: int = 0
+    resident_bytes: Between = _NOTHING
+    """More of a CPU's worker beside its tensors."""
     is_formula: bool = True
 
     def sizes(self, memory: StepMemory, batch_size: int) -> list[int]:
@@ -59,9 +67,17 @@ def layout_of(case: Case, memory: StepMemory, *, is_gpu: bool) -> Layout:
         case "ddp":
             return Layout(communication_bytes=weights.num * weights.element_bytes)
         case "fsdp2":
-            return _fsdp2(weights, case.world_size)
+            layout = _fsdp2(weights, case.world_size)
         case _:
-            return _zero(weights, case, BUCKET_ELEMENTS if is_gpu else min(BUCKET_ELEMENTS, weights.num))
+            layout = _zero(weights, case, BUCKET_ELEMENTS if is_gpu else min(BUCKET_ELEMENTS, weights.num))
+    return layout if is_gpu else replace(layout, resident_bytes=_resident(weights, case))
+
+
+def _resident(weights: _Weights, case: Case) -> Between:
+    copied = weights.element_bytes * weights.num if case.world_size > 1 else 0
+    copies = [number * copied for number in _GLOO_COPIES]
+    imported = _NOTHING if case.strategy == "fsdp2" else _DEEPSPEED_BYTES
+    return Between(*map(sum, zip(imported, copies, strict=True)))
 
 
 def _element_bytes(case: Case) -> int:

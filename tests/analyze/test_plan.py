@@ -5,20 +5,24 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from benchbox.analyze import plan_rank
 from benchbox.analyze.plan import plan
 from benchbox.analyze.plan_memory import need
 from benchbox.analyze.plan_sources import measured_cases
 from benchbox.errors import BadInputError
 from benchbox.plan.hardware import load_profiles
 from benchbox.plan.plan_file import checked_job
+from benchbox.report.plan_view import configuration_label, plan_answers
 from benchbox.schema import (
     AllReduceCeiling,
     BatchSplit,
+    CaseResult,
     Ceilings,
     Configuration,
     DevicePrice,
@@ -200,6 +204,57 @@ def test_costs_of_rent_and_of_purchase() -> None:
     assert bought.cost.value == pytest.approx(10_000 / (4 * 8766 * 0.5) * hours + electricity)
 
 
+def test_a_sample_takes_the_joules_that_the_report_says() -> None:
+    one = run(
+        simple_report(joules_per_sample=0.4, power_w=500.0), targets=("A100-SXM4-80GB",)
+    ).configurations[0]
+    assert one.energy_j is not None
+    assert one.energy_j.value == pytest.approx(1_000_000 * 0.4)
+
+
+def test_what_is_bought_has_no_cost_while_its_electricity_cannot_be_told() -> None:
+    bought = DevicePrice(name="GH200-96GB", purchase=30_000, lifetime_years=4, utilization=0.6)
+    assert profile("GH200-96GB").tdp_w is None
+
+    def planned(prices: Prices, *devices: DevicePrice) -> PlanResult:
+        return run(prices=replace(prices, device=devices), targets=("GH200-96GB", "L40S"))
+
+    without = planned(PRICES, bought, *PRICES.device)
+    assert find(without, device="GH200-96GB", per_device_batch_size=64).cost is None
+    assert any("No cost for GH200-96GB: bought" in note for note in without.notes)
+    free = find(
+        planned(replace(PRICES, electricity_per_kwh=None), bought),
+        device="GH200-96GB",
+        per_device_batch_size=64,
+    )
+    told = planned(PRICES, replace(bought, power_w=900.0))
+    paid = find(told, device="GH200-96GB", per_device_batch_size=64)
+    assert not any("No cost for" in note for note in told.notes)
+    assert free.cost is not None
+    assert paid.cost is not None
+    assert paid.energy_j is not None
+    kwh = paid.energy_j.value / 3.6e6
+    assert kwh == pytest.approx(1.0 * 1.2 * paid.time_s.value / 3600)  # 900 W and 100 W of the host
+    assert paid.cost.value == pytest.approx(free.cost.value + 0.3 * kwh)
+
+
+def test_prices_that_are_missing_or_mean_no_device_are_named() -> None:
+    slips = (DevicePrice(name="H100", per_hour=1.0), DevicePrice(name="L40SS", per_hour=1.0))
+    said = run(
+        prices=replace(PRICES, device=(*PRICES.device[2:], *slips)),
+        targets=("A100-SXM4-80GB", "L40S"),
+        budget=5.0,
+    ).notes
+    assert "No price for A100-SXM4-80GB, and the budget says nothing of them." in said
+    assert any(note.startswith("The price of 'H100' is not used: the name fits several") for note in said)
+    assert any("'L40SS' is not used: no hardware profile; nearest: L40S" in note for note in said)
+    many = run(prices=replace(PRICES, device=tuple(replace(slips[1], name=f"X{n}") for n in range(9)))).notes
+    assert sum(note.startswith("The price of") for note in many) == 3
+    assert "Nor are 6 more prices." in many
+    assert any("to buy 1 × L40S takes 10,000 EUR" in note for note in said)
+    assert not any("price" in note or "to buy" in note for note in run(prices=PRICES).notes)
+
+
 def test_without_prices_there_is_no_cost_and_without_a_grid_no_carbon() -> None:
     one = run().configurations[0]
     assert (one.cost, one.carbon_g, one.on_front) == (None, None, False)
@@ -246,6 +301,60 @@ def test_deadline_and_budget_are_answered_with_what_would_be_enough() -> None:
     enough = run(prices=PRICES, deadline=f"{late.deadline_answer.enough + 0.001:.3f}s")
     assert enough.deadline_answer is not None
     assert enough.deadline_answer.verdict == "yes"
+
+
+def test_where_one_limit_has_to_give_the_plan_says_how_far() -> None:
+    """Each limit can be kept, both together cannot."""
+
+    def planned(deadline: float, budget: float, top: int = 100) -> PlanResult:
+        return run(prices=PRICES, counts=(1, 2, 4, 8), deadline=f"{deadline:.3f}s", budget=budget, top=top)
+
+    free = run(prices=PRICES, counts=(1, 2, 4, 8)).configurations
+    cheapest = min(free, key=lambda one: one.cost.high)
+    fastest = min(free, key=lambda one: one.time_s.high)
+    deadline, budget = fastest.time_s.high * 1.01, cheapest.cost.high * 1.01
+    apart = planned(deadline, budget)
+    assert (apart.deadline_answer.verdict, apart.budget_answer.verdict) == ("yes", "yes")
+    assert apart.both_answer != "yes"
+    in_time = apart.configurations[apart.cheapest_in_time]
+    in_budget = apart.configurations[apart.fastest_in_budget]
+    assert in_time.meets_deadline == in_budget.within_budget == "yes"
+    assert any("would be enough (8 × H100" in line for line in plan_answers(apart))
+    for enough in (planned(deadline, in_time.cost.high), planned(in_budget.time_s.high + 0.001, budget)):
+        assert enough.both_answer == "yes"
+    unpriced = run(prices=replace(PRICES, device=PRICES.device[2:]), deadline="20m", budget=1.0)
+    assert any(
+        "; nothing that has a price surely keeps the deadline" in line for line in plan_answers(unpriced)
+    )
+
+
+def test_what_may_keep_both_limits_ranks_before_what_breaks_one() -> None:
+    """Else cheaper ones that surely come late could push it off the list that the answer is read from."""
+    late_and_cheap, near_both = 0, 1
+    pool = plan_rank.Pool(
+        time_s=np.array([100.0, 10.0]),
+        log_half=np.array([0.1, 0.1]),
+        cost=np.array([1.0, 10.0]),
+        fits=np.ones(2),
+        place=np.arange(2),
+    )
+    assert plan_rank.best_first(pool, 10.0, 10.0, 2) == [near_both, late_and_cheap]
+
+
+def test_what_may_not_fit_in_memory_keeps_no_limit_for_sure() -> None:
+    """An H100 that is fast enough, but that 70 of 80 GiB may be too little for."""
+    source = simple_report(peak_bytes=70 * 2**30)
+    free = run(source, prices=PRICES)
+    fastest = free.configurations[free.fastest]
+    assert (fastest.device, fastest.fits_memory) == ("H100-SXM5-80GB", None)
+    assert any("if it fits in memory" in line for line in plan_answers(free))
+    limits = {"deadline": f"{fastest.time_s.high + 1:.3f}s", "budget": 100.0}
+    planned = run(source, prices=PRICES, **limits)
+    assert planned.deadline_answer.verdict == planned.both_answer == "maybe"
+    measured = find(planned, basis="measured", per_device_batch_size=64)
+    assert planned.deadline_answer.enough == measured.time_s.high
+    fits = run(simple_report(), prices=PRICES, **limits)
+    assert fits.deadline_answer.verdict == fits.both_answer == "yes"
 
 
 def test_a_deadline_within_the_interval_is_perhaps_kept() -> None:
@@ -394,6 +503,109 @@ def test_several_devices_by_the_model_and_as_measured() -> None:
     assert find(plan_result, count=1, per_device_batch_size=64).strategy == "single"
 
 
+def alone_and_together(*together: CaseResult) -> Report:
+    """An A100 at two batches, then ``together``."""
+    alone = [result(r, per_device_batch_size=b, precision="bf16") for b, r in ((32, 800.0), (64, 1000.0))]
+    return report("A100-SXM4-80GB", *alone, *together)
+
+
+def test_what_was_lost_to_collectives_at_one_batch_counts_at_another() -> None:
+    four = result(2000.0, per_device_batch_size=64, precision="bf16", strategy="ddp", world_size=4)
+    plan_result = run(alone_and_together(four), targets=("A100-SXM4-80GB",), counts=(1, 4))
+    rates = {
+        (one.count, one.per_device_batch_size): one.samples_per_second.value
+        for one in plan_result.configurations
+    }
+    assert rates[4, 64] == 2000.0
+    # The same bytes beside less work: no better than the half of four that the larger batch kept.
+    assert rates[4, 32] / (4 * rates[1, 32]) < 0.5
+
+
+def test_a_count_measured_with_another_global_batch_is_not_lost() -> None:
+    two = result(1700.0, per_device_batch_size=64, precision="bf16", strategy="ddp", world_size=2)
+    source = alone_and_together(two)
+    for global_batch, basis in ((128, "measured"), (256, "predicted")):
+        plan_result = run(source, targets=("A100-SXM4-80GB",), counts=(1, 2), global_batch_size=global_batch)
+        assert find(plan_result, count=2, per_device_batch_size=64).basis == basis
+
+
+def test_an_accumulation_and_one_rank_of_a_strategy_stand_as_they_were_measured() -> None:
+    fields = {"per_device_batch_size": 64, "precision": "bf16"}
+    source = alone_and_together(
+        result(1200.0, gradient_accumulation_steps=4, **fields),
+        result(900.0, strategy="zero2-offload", **fields),
+    )
+    here = {"targets": ("A100-SXM4-80GB",), "counts": (1, 2)}
+    plan_result = run(source, **here)
+    measured = {
+        (one.strategy, one.gradient_accumulation_steps, one.samples_per_second.value)
+        for one in plan_result.configurations
+        if one.basis == "measured" and one.per_device_batch_size == 64
+    }
+    assert measured == {("single", 1, 1000.0), ("single", 4, 1200.0), ("zero2-offload", 1, 900.0)}
+    kept = find(run(source, global_batch_size=256, **here), count=1, per_device_batch_size=64)
+    assert (kept.basis, kept.samples_per_second.value) == ("measured", 1200.0)
+
+
+def test_ranks_on_one_machine_are_no_several_devices() -> None:
+    """Two ranks on the processors of one machine would be billed as two machines."""
+    fields = {"per_device_batch_size": 64, "precision": "bf16"}
+    cases = [result(100.0, **fields), result(120.0, strategy="ddp", world_size=2, **fields)]
+    machine = replace(simple_report(), cases=tuple(cases), hardware_profile=None)
+    machine = replace(machine, environment=replace(machine.environment, devices=()))
+    alone = run(machine, targets=(), counts=(1, 2))
+    assert {one.count for one in alone.configurations} == {1}
+    assert [entry.num for entry in alone.refused if "shared the processors" in entry.reason] == [1]
+    joined = run(machine, targets=(), counts=(1, 2, 16), network_gb_per_s=1.0)
+    assert {one.count for one in joined.configurations} == {1, 2, 16}
+    assert {one.basis for one in joined.configurations if one.count > 1} == {"predicted"}
+    second = replace(cases[1].attempts[0].ranks[0], rank=1, node=1)
+    attempt = replace(cases[1].attempts[0], ranks=(*cases[1].attempts[0].ranks, second))
+    two = replace(machine, cases=(cases[0], replace(cases[1], attempts=(attempt,))))
+    assert find(run(two, targets=(), counts=(2,)), count=2).samples_per_second.value == 120.0
+
+
+def test_two_reports_of_one_device_are_said_and_the_first_counts() -> None:
+    first, second = simple_report(), simple_report(rates={32: 1000.0, 64: 1300.0})
+    plan_result = run(first, second)
+    assert plan_result.configurations == run(first).configurations
+    assert any(note.startswith("2 cases were measured more than once") for note in plan_result.notes)
+    assert any("up to 30.0 % apart" in note for note in plan_result.notes)
+    assert not any("more than once" in note for note in run(first).notes)
+
+
+def test_a_device_is_planned_once_under_whatever_name() -> None:
+    names = ("l40s", "L40S", "NVIDIA L40S")
+    assert len(run(targets=names).configurations) == len(run(targets=names[:1]).configurations)
+
+
+def test_configurations_that_differ_do_not_look_alike() -> None:
+    """A row that reads its samples beside one that has them on the device, and is faster for it."""
+    fields = {"per_device_batch_size": 64, "precision": "bf16"}
+    source = alone_and_together(
+        result(300.0, data="loader", **fields), result(1200.0, memory_format="channels_last", **fields)
+    )
+    plan_result = run(source, targets=("A100-SXM4-80GB",))
+    shared = run(source, targets=("A100-SXM4-80GB",), counts=(1, 8))
+    assert any("of the host's processors each" in note for note in set(shared.notes) - set(plan_result.notes))
+    labels = [configuration_label(one) for one in plan_result.configurations]
+    assert len(set(labels)) == len(labels) == 4
+    assert any("b64 bf16 loader (m)" in label for label in labels)
+    assert any("reading and decoding" in note for note in plan_result.notes)
+    other_work = alone_and_together(result(4000.0, input_shape=(3, 64, 64), **fields))
+    assert any("do not do the same work" in note for note in run(other_work).notes)
+    assert not any("do not do the same work" in note for note in plan_result.notes)
+
+
+def test_a_refusal_names_what_the_device_itself_lacks() -> None:
+    four = result(3000.0, per_device_batch_size=64, precision="bf16", strategy="ddp", world_size=4)
+    only_together = report("A100-SXM4-80GB", four)
+    with pytest.raises(BadInputError, match=r"several devices only.*strategy `single`"):
+        run(only_together, targets=("A100-SXM4-80GB",), counts=(2,))
+    with pytest.raises(BadInputError, match=r"several devices only.*strategy `single`"):
+        run(only_together, targets=("H100-SXM5-80GB",))
+
+
 def test_cards_without_nvlink_lose_more_to_collectives() -> None:
     plan_result = run(
         simple_report("A100-PCIe-80GB"), targets=("A100-PCIe-80GB", "A100-SXM4-80GB"), counts=(1, 8)
@@ -420,6 +632,7 @@ def test_more_than_a_host_needs_a_network() -> None:
 def test_a_given_global_batch_is_kept() -> None:
     plan_result = run(global_batch_size=256, counts=(1, 2, 3, 4, 8), targets=("A100-SXM4-80GB",))
     assert {one.count for one in plan_result.configurations} == {1, 2, 4, 8}
+    assert any(note.startswith("Left out are 3 devices: a global batch of 256") for note in plan_result.notes)
     for one in plan_result.configurations:
         assert one.per_device_batch_size * one.gradient_accumulation_steps * one.count == 256
 
@@ -515,6 +728,13 @@ def test_bad_input_is_one_line() -> None:
         run(targets=("MI300X",))
     with pytest.raises(BadInputError, match=r"no count of 3 devices.*global batch of 64"):
         run(counts=(3,), global_batch_size=64)
+    with pytest.raises(BadInputError, match="both mean L40S; keep one of them"):
+        run(prices=replace(PRICES, device=(*PRICES.device, DevicePrice(name="NVIDIA L40S", per_hour=1.0))))
+    with pytest.raises(BadInputError, match=r"does not fit in memory.*on L4.*Also: .*no bf16 peak.*on T4"):
+        run(simple_report(peak_bytes=70 * 2**30), targets=("L4", "T4"))
+    elsewhere = report("A100-SXM4-80GB", result(1.0, per_device_batch_size=8))
+    with pytest.raises(BadInputError, match=r"^no count of 3 devices.*Also: one batch size only"):
+        run(elsewhere, targets=(), counts=(3,), global_batch_size=64)
     with pytest.raises(BadInputError, match="no case of the reports"):
         run(replace(simple_report(), cases=()))
 

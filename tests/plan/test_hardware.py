@@ -389,6 +389,7 @@ def test_what_is_written_is_read_back(
 
 def test_a_profile_is_found_by_name_without_regard_to_case() -> None:
     assert hardware.find_profile("l4", PROFILES) is BY_NAME["L4"]
+    assert hardware.find_profile("nvidia l4", PROFILES) is BY_NAME["L4"]  # as the driver calls it
     shadow = profile(name="L4")
     assert hardware.find_profile("L4", (*PROFILES, shadow)) is BY_NAME["L4"]
 

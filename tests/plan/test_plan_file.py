@@ -50,6 +50,9 @@ def test_prices_are_read(tmp_path: Path) -> None:
         ("per_hour = 2.0", "per_hour = inf", "per_hour"),
         ("utilization = 0.5", "", "needs `lifetime_years` and `utilization`"),
         ("utilization = 0.5", "utilization = 1.5", "utilization"),
+        ("utilization = 0.5", "utilization = 1e-300", "utilization"),  # times a lifetime it would be nothing
+        ("lifetime_years = 4", "lifetime_years = 1e-300", "lifetime_years"),
+        ("electricity_per_kwh = 0.3", "grid_g_co2_per_kwh = inf", "grid_g_co2_per_kwh"),
         ('name = "L40S"', 'name = "a100-sxm4-80gb"', "has two prices"),
         ("per_hour = 2.0", "per_day = 2.0", "per_day"),
     ],

@@ -82,6 +82,8 @@ def test_options_override_the_job_file(inputs: list[str]) -> None:
     data = json.loads(run(*inputs, "--format", "json", "--samples", "5", "--target", "h100-sxm5-80gb"))
     assert data["samples"] == 5
     assert {one["device"] for one in data["configurations"]} == {"H100-SXM5-80GB"}
+    by_epochs = run(*inputs, "--format", "json", "--dataset-size", "10", "--epochs", "2")
+    assert json.loads(by_epochs)["samples"] == 20
 
 
 def test_the_committed_report_plans_the_machine_that_it_was_measured_on() -> None:
