@@ -145,7 +145,7 @@ def _run_suite(
             interrupted, done = False, "nothing was left to measure"
             report = read_report(folder / REPORT_NAME)
         else:
-            for line in unfit_lines(suite_run.suite.cases, suite_run.estimates):
+            for line in unfit_lines(suite_run.suite.cases, suite_run.estimates_to_run()):
                 print(f"benchbox: warning: {line}", file=sys.stderr)
             interrupted = _follow(suite_run, console, quiet=quiet)
             if first is not None:
