@@ -208,7 +208,8 @@ def test_a_module_that_is_not_there_is_named() -> None:
 
 def test_a_factory_that_is_not_there_is_named_with_the_file_that_was_imported() -> None:
     case = make_case(IMAGES, model="json:two_layers")
-    with pytest.raises(AttributeError, match=r"^module 'json' \(.*json/__init__.py\) has no attribute 'two_layers'$"):
+    text = r"^module 'json' \(.*json/__init__.py\) has no attribute 'two_layers'$"
+    with pytest.raises(AttributeError, match=text):
         build_model(case, ())
 
 
