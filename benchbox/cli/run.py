@@ -13,7 +13,7 @@ import typer
 
 from benchbox.cli.compare import Format
 from benchbox.cli.complete import complete_suite
-from benchbox.errors import BadInputError
+from benchbox.errors import BadInputError, WorkerStartError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -202,6 +202,8 @@ def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:
             ignore_interrupts()
             suite_run.recall()
             return True
+        except WorkerStartError as error:
+            raise WorkerStartError(f"{error}; nothing finished is lost, go on with --resume") from None
         finally:
             ignore_interrupts()
     return False
