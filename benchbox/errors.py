@@ -7,7 +7,7 @@ BenchboxError            one line for the user, exit code 2
 ├── NothingToPlotError   the reports lack what a picture shows
 ├── MissingPackageError  a package that only some uses need is not installed
 ├── NodeError            machines of one run do not fit each other, or one of them is gone
-└── WorkerStartError     the worker's interpreter could not be started at all
+└── WorkerStartError     the worker's interpreter could not be started, or its server is gone
 """
 
 from __future__ import annotations

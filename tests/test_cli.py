@@ -338,9 +338,10 @@ class TestHardware:
 PROFILES = sorted((Path(__file__).parents[1] / "hw_profiles").glob("*.toml"))
 
 
-def test_the_module_can_be_run_like_the_script(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["benchbox", "benchbox.cli"])
+def test_the_module_can_be_run_like_the_script(tmp_path: Path, module: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchbox.cli", "--help"],
+        [sys.executable, "-m", module, "--help"],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from benchbox.schema import SuiteEstimate
-from tests.runs import TINY, benchbox, importing, write_suite
+from tests.runs import ONE_CASE, TINY, benchbox, importing, write_suite
 
 
 def test_json_holds_every_case_and_the_controller_never_imports_torch(tmp_path: Path) -> None:
@@ -41,3 +42,21 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[
     assert done.stdout == ""
     if "--format" not in arguments:
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_cannot_run_here_is_not_said_to_need_memory(tmp_path: Path) -> None:
+    text = f"{ONE_CASE}[axes]\nstrategy = ['ddp']\nworld_size = [100000]\n"
+    suite = write_suite(tmp_path, text)
+    done = benchbox("run", suite, "--out", "here", "--skip-unfit", "-q", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    report = json.loads((tmp_path / "here" / "report.json").read_bytes())
+    (case,) = report["cases"]
+    assert case["memory_estimate"]["fits"] is False
+    assert case["outcome"] == "unsupported"
+    assert case["attempts"][0]["reason"].startswith("world size 100000 needs 100000 ")
+
+
+def test_one_is_not_said_in_the_plural(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path, ONE_CASE, repetitions=1)
+    done = benchbox("run", suite, "--list", cwd=tmp_path)
+    assert "1 case, 1 repetition each" in done.stdout

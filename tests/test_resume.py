@@ -7,15 +7,20 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from benchbox.cli.run import _follow
+from benchbox.errors import WorkerStartError
 from benchbox.measure.journal import Journal
 from benchbox.report.files import read_report
 from benchbox.schema import AttemptResult
+from tests.factories import make_suite
 from tests.runs import (
     MARK,
     FinishedRun,
@@ -195,6 +200,17 @@ def test_a_second_run_in_the_same_folder_is_refused(finished: FinishedRun) -> No
     (line,) = done.stderr.splitlines()
     assert "another benchbox run is writing there" in line
     assert (finished.out / "journal.jsonl").read_bytes() == before
+
+
+def test_a_run_that_loses_its_server_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def events() -> Iterator[AttemptResult]:
+        raise WorkerStartError("the worker was ended by SIGKILL")
+        yield
+
+    lost: Any = SimpleNamespace(suite=make_suite([]), events=events, can_measure_ceilings=lambda: False)
+    monkeypatch.setitem(_follow.__globals__, "ignore_interrupts", lambda: None)  # they are pytest's own
+    with pytest.raises(WorkerStartError, match=r"^the worker was ended by SIGKILL; .* go on with --resume$"):
+        _follow(lost, Console(), quiet=True)
 
 
 def test_impatience_does_not_cost_the_report(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def _communication(gathered: Gathered) -> Cause | None:
     if known:
         share = mean([max(0, c.exposed_ns) / max(1, c.step_time_on_ns) for c in known])
         figures = (
-            percent("of the step is collectives that nothing hides", share),
+            percent("of the step, as the mean of the ranks, is collectives that nothing hides", share),
             Evidence(what="sent by each rank in a step", value=known[0].bytes_per_step, unit="bytes"),
             *_of_the_wire(known, gathered.all_reduce_bytes_per_s),
         )

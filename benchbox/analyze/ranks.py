@@ -163,9 +163,9 @@ def _share(communication: Communication) -> float | None:
 
 
 def _share_interval(communication: Communication) -> Interval | None:
-    """The exposed time's interval over the mean step, whose own noise is small beside it."""
+    """The exposed time's interval over the mean step, whose own noise is small beside it; at most 1."""
     on_ns, exposed = communication.step_time_on_ns, communication.exposed_interval_ns
-    return Interval(low=exposed.low / on_ns, high=exposed.high / on_ns) if on_ns else None
+    return Interval(low=exposed.low / on_ns, high=min(1.0, exposed.high / on_ns)) if on_ns else None
 
 
 def _bandwidth(communication: Communication) -> float | None:

@@ -15,7 +15,11 @@ def judge_trial(
     suggestion: Suggestion,
     attempts: tuple[Sequence[AttemptResult], Sequence[AttemptResult]],
 ) -> Trial:
-    """What the attempts of both sides say; the first of the one and the first of the other make a pair."""
+    """What the attempts of both sides say; the first of the one and the first of the other make a pair.
+
+    Where the original fails, as one that memory is in the way of must, the suggested case's own end is what
+    was asked for: it is in ``reason``, and its rate is given.
+    """
     reason = _failure(attempts)
     rates = (_rates(original, attempts[0]), _rates(suggested, attempts[1]))
     pairs = list(zip(*rates, strict=False)) if reason is None else []
@@ -28,7 +32,7 @@ def judge_trial(
         suggestion=suggestion,
         num_pairs=len(pairs),
         samples_per_second=_geometric([before for before, _ in pairs]),
-        suggested_samples_per_second=_geometric([after for _, after in pairs]),
+        suggested_samples_per_second=_geometric([after for _, after in pairs] or rates[1]),
         speedup=speedup,
         speedup_interval=interval,
         as_predicted=_as_predicted(speedup, interval, suggestion.predicted_speedup),
@@ -61,10 +65,15 @@ def _rates(case: Case, attempts: Sequence[AttemptResult]) -> list[float]:
 
 
 def _failure(attempts: tuple[Sequence[AttemptResult], Sequence[AttemptResult]]) -> str | None:
-    for name, side in zip(("the original", "the suggested case"), attempts, strict=True):
-        for attempt in side:
-            if attempt.outcome != "ok":
-                return f"{name} ended as {attempt.outcome}: {attempt.reason}"
+    ends = [
+        f"{name} ended as {failed[0].outcome}: {failed[0].reason}"
+        for name, side in zip(("the original", "the suggested case"), attempts, strict=True)
+        if (failed := [attempt for attempt in side if attempt.outcome != "ok"])
+    ]
+    if len(ends) == 1 and attempts[1] and all(attempt.outcome == "ok" for attempt in attempts[1]):
+        return f"the suggested case went well; {ends[0]}"
+    if ends:
+        return "; ".join(reversed(ends))
     return None if all(attempts) else "it was ended before both had run"
 
 

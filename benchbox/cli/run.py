@@ -13,7 +13,7 @@ import typer
 
 from benchbox.cli.compare import Format
 from benchbox.cli.complete import complete_suite
-from benchbox.errors import BadInputError
+from benchbox.errors import BadInputError, WorkerStartError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -145,7 +145,7 @@ def _run_suite(
             interrupted, done = False, "nothing was left to measure"
             report = read_report(folder / REPORT_NAME)
         else:
-            for line in unfit_lines(suite_run.suite.cases, suite_run.estimates):
+            for line in unfit_lines(suite_run.suite.cases, suite_run.estimates_to_run()):
                 print(f"benchbox: warning: {line}", file=sys.stderr)
             interrupted = _follow(suite_run, console, quiet=quiet)
             if first is not None:
@@ -202,6 +202,8 @@ def _follow(suite_run: SuiteRun, console: Console, *, quiet: bool) -> bool:
             ignore_interrupts()
             suite_run.recall()
             return True
+        except WorkerStartError as error:
+            raise WorkerStartError(f"{error}; nothing finished is lost, go on with --resume") from None
         finally:
             ignore_interrupts()
     return False

@@ -69,9 +69,20 @@ def fastest_case(suite: Suite, attempts: Sequence[AttemptResult]) -> tuple[Case,
 
 
 def cost_settings(settings: MeasureSettings) -> MeasureSettings:
-    """Settings under which the attempt uses its whole time: an interval that is never tight enough."""
+    """Settings under which the attempt uses its whole time: an interval that is never tight enough.
+
+    A time to hang that the suite sets is for its own ``max_seconds`` and grows by what this attempt adds.
+    """
+    timeout_s = settings.timeout_s
+    if timeout_s is not None:
+        timeout_s += max(0.0, _SECONDS - settings.max_seconds)
     return msgspec.structs.replace(
-        settings, max_seconds=_SECONDS, ci_target_pct=1e-9, min_measured_steps=1, max_measured_steps=100_000
+        settings,
+        max_seconds=_SECONDS,
+        timeout_s=timeout_s,
+        ci_target_pct=1e-9,
+        min_measured_steps=1,
+        max_measured_steps=100_000,
     )
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from benchbox.measure.launch import signal_name
 from benchbox.schema import Outcome, RankResult, WorkerTask
 
 CONSEQUENCE = "another rank ended"
@@ -142,7 +143,7 @@ def _by_launcher(ending: Ending, *, several: bool) -> Verdict:
     if isinstance(status, str):
         return Verdict("crashed", status)
     if status < 0:
-        return Verdict("crashed", f"the ranks' launcher was ended by {_signal_name(-status)}")
+        return Verdict("crashed", f"the ranks' launcher was ended by {signal_name(-status)}")
     return Verdict("crashed", f"torchrun could not start the ranks; its exit status was {status}")
 
 
@@ -159,16 +160,9 @@ def _cut_short(exits: Mapping[int, int]) -> str | None:
 def _how(number: int, code: int, *, several: bool) -> str:
     who = _who(number, several=several)
     if code < 0:
-        return f"{who} was ended by {_signal_name(-code)}"
+        return f"{who} was ended by {signal_name(-code)}"
     return f"{who} left no result; its exit status was {code}"
 
 
 def _who(number: int, *, several: bool) -> str:
     return f"rank {number}" if several else "the worker"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -186,7 +186,9 @@ class WorkerServer:
         """
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
-        return WorkerStartError(f"the worker ({self._python}) ended early: {self._stderr_end()}")
+        code = self._process.returncode
+        how = "ended early" if code is None or code >= 0 else f"was ended by {signal_name(-code)}"
+        return WorkerStartError(f"the worker ({self._python}) {how}: {self._stderr_end()}")
 
     def _stderr_end(self) -> str:
         self._stderr.seek(0)
@@ -220,3 +222,11 @@ def stderr_tail(path: Path, max_chars: int = 8000) -> str | None:
         return None
     kept = "".join(c for c in text if c in "\n\t" or (c.isprintable() and c != "\ufffd"))
     return kept.strip()[-max_chars:] or None
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL``."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

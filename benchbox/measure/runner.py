@@ -186,6 +186,11 @@ class SuiteRun:
         """The profile of the device that this run trains on, or ``None``: never another device's."""
         return self._site.hardware_profile()
 
+    def estimates_to_run(self) -> dict[str, CaseEstimate]:
+        """Of the cases that this machine can run: of another, what it lacks is all that is to be said."""
+        can_run = {case.case_id for case in self.suite.cases if self._site.why_unsupported(case) is None}
+        return {case_id: found for case_id, found in self.estimates.items() if case_id in can_run}
+
     def is_complete(self) -> bool:
         """Whether no attempt is left to run."""
         return self._settled.is_all()
@@ -221,7 +226,7 @@ class SuiteRun:
 
     def _attempt(self, task: WorkerTask) -> Generator[Tick | AttemptResult, None, None]:
         reason = why_skipped(self.estimates.get(task.case.case_id)) if self._skip_unfit else None
-        if reason is not None:
+        if reason is not None and self._site.why_unsupported(task.case) is None:
             yield unsupported(task.case, task.attempt, reason)
             return
         yield from self._site.attempt(task)

@@ -32,7 +32,7 @@ BUILT_IN_MODELS = (*_BUILT_IN, "mlp")
 # sums 373,248 inputs; at 1e-5 it falls smoothly, so that precisions can be compared.
 _LEARNING_RATE = {"reference-cnn": 1e-5}
 _DEFAULT_LEARNING_RATE = 1e-3
-_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 _OF_MODEL = ("sizes", "input_shape", "num_classes", "learning_rate")

@@ -22,5 +22,9 @@ def case_table(suite: Suite) -> Group:
     for case in suite.cases:
         table.add_row(case.case_id, case.data, str(case.global_batch_size), Text(labels[case.case_id]))
     measure = suite.measure
-    plan = f"{measure.repetitions} repetitions each, at most {measure.max_seconds:g} s long"
-    return Group(table, Text(f"{len(suite.cases)} cases, {plan}"))
+    cases, times = _count(len(suite.cases), "case"), _count(measure.repetitions, "repetition")
+    return Group(table, Text(f"{cases}, {times} each, at most {measure.max_seconds:g} s long"))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -66,7 +66,7 @@ def verdict_lines(report: Report, labels: Mapping[str, str]) -> list[str]:
 
 
 def markdown_section(report: Report, labels: Mapping[str, str]) -> list[str]:
-    """Every case's verdict as a table, and what the machine reached."""
+    """Each case's verdict as a table, and what the machine reached. A case that shows nothing is left out."""
     rows = [
         [
             labels[result.case.case_id],
@@ -76,7 +76,7 @@ def markdown_section(report: Report, labels: Mapping[str, str]) -> list[str]:
             speedup_text(found.suggestion),
         ]
         for result in report.cases
-        if (found := result.diagnosis) is not None
+        if (found := result.diagnosis) is not None and (found.evidence or result.outcome == "ok")
     ]
     if not rows:
         return []
@@ -120,7 +120,7 @@ def roofline_section(report: Report, labels: Mapping[str, str]) -> list[str]:
                     str(num_calls),
                     None if place.intensity is None else significant(place.intensity),
                     None if place.ridge is None else significant(place.ridge),
-                    "by nothing here" if place.bound == "neither" else place.bound,
+                    "by nothing here" if place.bound == "neither" else _bound_by(place),
                     None if place.reached is None else percent(100 * place.reached),
                 ]
             )
@@ -180,11 +180,18 @@ def class_lines(report: Report, result: CaseResult) -> list[str]:
     lines = []
     for place, time_ns, _ in class_places(report, result):
         reached = "" if place.reached is None else f", {percent(100 * place.reached)} of its ceiling"
-        bound = "no ceiling explains it" if place.bound == "neither" else f"bound by {place.bound}"
+        bound = "" if (by := _bound_by(place)) is None else f", bound by {by}"
+        if place.bound == "neither":
+            bound = ", no ceiling explains it"
         lines.append(
-            f"{place.operator_class}: {percent(100 * place.share)}, {duration(time_ns)}, {bound}{reached}"
+            f"{place.operator_class}: {percent(100 * place.share)}, {duration(time_ns)}{bound}{reached}"
         )
     return lines
+
+
+def _bound_by(place: Place) -> str | None:
+    """``None`` for collectives: the wire or a wait for another rank bounds them, no ceiling of this kind."""
+    return None if place.operator_class == "communication" else place.bound
 
 
 def trial_text(trial: Trial, label: str) -> str:
@@ -192,7 +199,9 @@ def trial_text(trial: Trial, label: str) -> str:
     suggestion = trial.suggestion
     what = f"{label} with {suggestion.axis} = {_value(suggestion)}"
     if trial.speedup is None:
-        return clean(f"{what}: no figure, {trial.reason or 'nothing was measured'}", 400)
+        rate = trial.suggested_samples_per_second
+        figure = "no figure" if rate is None else f"{significant(rate)} samples/s"
+        return clean(f"{what}: {figure}, {trial.reason or 'nothing was measured'}", 400)
     measured = f"{significant(trial.speedup)} times the rate"
     if trial.speedup_interval is not None:
         measured += f" ({_times(trial.speedup_interval)}, {trial.num_pairs} pairs)"
@@ -233,7 +242,10 @@ def speedup_text(suggestion: Suggestion | None) -> str | None:
 
 
 def _times(interval: Interval) -> str:
-    return f"{significant(interval.low)} to {significant(interval.high)} times"
+    """``1.3 to 1.9 times``; of an interval that says next to nothing no more than that."""
+    low = "under 0.01" if interval.low < 0.01 else significant(interval.low)
+    high = "over 999" if interval.high > 999 else significant(interval.high)
+    return f"{low} to {high} times"
 
 
 def verdict_text(found: Diagnosis) -> str:

@@ -54,8 +54,8 @@ def telemetry_cost_line(
         if settings.telemetry_hz == 0:
             return "Telemetry was off."
         return (
-            "What telemetry costs was not measured in this run: its steps are too long for turns, "
-            "or all its cases ran on several machines."
+            "What telemetry costs was not measured in this run: it ended early, no case went well on one "
+            "machine alone, or its steps are too long for turns."
         )
     interval = cost.effect_pct_interval
     if interval.high - interval.low > TOO_NOISY_PCT:

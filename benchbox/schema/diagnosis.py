@@ -46,6 +46,7 @@ class Trial(Record, frozen=True, kw_only=True):
     samples_per_second: NonNegative | None
     """Of the original, the geometric mean of its attempts; ``None`` where one failed."""
     suggested_samples_per_second: NonNegative | None
+    """Known too where only the original failed."""
     speedup: NonNegative | None
     speedup_interval: Interval | None
     """Student's, over the logarithms of the pairs' ratios; ``None`` for fewer than two pairs."""

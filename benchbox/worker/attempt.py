@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import resource
 import time
 import traceback
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from benchbox.schema import MeasureSettings, Outcome, RankResult, WorkerMemory, 
 from benchbox.worker.data import make_batches, num_buffered_steps
 from benchbox.worker.engine import check_supported
 from benchbox.worker.failures import ANOTHER_RANK_ENDED, classify
-from benchbox.worker.limits import tightest_limit
+from benchbox.worker.limits import bound_memory, tightest_limit
 from benchbox.worker.loop import Measured, measure
 from benchbox.worker.models import UnsupportedCase
 from benchbox.worker.passes import extra_passes
@@ -98,7 +97,7 @@ def _prepare(task: WorkerTask, place: Place) -> torch.device:
     """Set what holds for the whole process; the device that this rank trains on."""
     torch.set_flush_denormal(True)  # before there are threads: each takes it over from the one that starts it
     if task.memory_limit_bytes is not None:
-        _bound_memory(task.memory_limit_bytes)
+        bound_memory(task.memory_limit_bytes)
     device = torch.device(task.device)
     if device.type == "cuda" and place.world_size > 1:
         device = torch.device("cuda", place.local_rank)
@@ -167,14 +166,6 @@ def _write_so_far(record: RankRecord) -> None:
     record.fields["extra_passes_failed_reason"] = None
 
 
-def _bound_memory(num_bytes: int) -> None:
-    """Let allocations beyond ``num_bytes`` of private memory fail, which torch reports, before the kernel has
-    to kill somebody. A limit that is there already is not raised."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = num_bytes if hard == resource.RLIM_INFINITY else min(num_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-
-
 def _uuid(device: torch.device) -> str | None:
     return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None
 
@@ -206,7 +197,7 @@ def _wrong_losses(task: WorkerTask, measured: Measured, ranks: Ranks) -> str | N
     """What is wrong with the losses of the training itself, or ``None``; all ranks tell it at once."""
     first, last = ranks.mean([measured.first_loss, measured.last_loss])
     if not (math.isfinite(measured.first_loss) and math.isfinite(measured.last_loss)):
-        return f"the loss is not finite: first {measured.first_loss}, last {measured.last_loss}"
+        return f"the loss is not finite: first {measured.first_loss:.6g}, last {measured.last_loss:.6g}"
     if not (math.isfinite(first) and math.isfinite(last)):
         return f"{ANOTHER_RANK_ENDED} the case: its loss is not finite"
     if task.case.data == "digits" and last >= _MUST_FALL * first:

@@ -72,6 +72,7 @@ def build_model(case: Case, import_dirs: Iterable[str]) -> nn.Module:
 
     Raises:
         UnsupportedCase: checkpointing is asked of a model that offers no way to switch it on.
+        AttributeError: the user's module has no such factory.
         TypeError: the user's factory returned something that is no module.
     """
     torch.manual_seed(case.seed)
@@ -101,7 +102,12 @@ def num_trained(model: nn.Module) -> int:
 def _import_model(spec: str, import_dirs: Iterable[str]) -> nn.Module:
     sys.path.extend(folder for folder in import_dirs if folder not in sys.path)
     module_name, _, attribute = spec.partition(":")
-    factory = getattr(importlib.import_module(module_name), attribute)
+    module = importlib.import_module(module_name)
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        # Installed modules come before the user's folder: the file tells that it was another one.
+        where = getattr(module, "__file__", None) or "built in"
+        raise AttributeError(f"module {module_name!r} ({where}) has no attribute {attribute!r}")
     model = factory()
     if not isinstance(model, nn.Module):
         raise TypeError(f"{spec} returned {type(model).__name__}, not a torch.nn.Module")

@@ -59,6 +59,14 @@ def test_share_interval_and_bandwidth() -> None:
     assert summary.straggler_ranks == ()
 
 
+def test_a_share_is_never_said_to_be_above_the_whole() -> None:
+    summary = summarize_ranks([attempt_with(2, 2, half_width_ms=9)])
+    assert summary.communication_share == pytest.approx(0.9)
+    assert summary.communication_share_interval is not None
+    assert summary.communication_share_interval.low == pytest.approx(0.45)
+    assert summary.communication_share_interval.high == 1.0
+
+
 def test_no_bandwidth_from_time_that_may_be_none() -> None:
     summary = summarize_ranks([attempt_with(19.9, 19.9, half_width_ms=0.2)])
     assert summary.communication_share == pytest.approx(0.005)

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from benchbox.measure.cost import Turn, compare_turns, cost_settings, fastest_case
+from benchbox.report.sentences import telemetry_cost_line
 from benchbox.schema import MeasureSettings, RankResult, Window
 from tests.factories import make_attempt, make_case, make_rank, make_suite
 
@@ -129,3 +130,16 @@ def test_the_attempt_uses_its_whole_time() -> None:
     assert settings.max_measured_steps == 100_000
     assert settings.ci_target_pct is not None
     assert settings.ci_target_pct < 1e-6
+
+
+def test_a_time_to_hang_of_the_suites_own_leaves_time_to_watch() -> None:
+    settings = cost_settings(MeasureSettings(max_seconds=0.5, timeout_s=6.0))
+    assert settings.timeout_s == 6.0 + 7.5
+    assert cost_settings(MeasureSettings(max_seconds=20, timeout_s=30.0)).timeout_s == 30.0
+    assert cost_settings(MeasureSettings(max_seconds=0.5)).timeout_s is None
+
+
+def test_a_run_that_ended_early_does_not_blame_its_steps_alone() -> None:
+    line = telemetry_cost_line(None, MeasureSettings(), {})
+    assert "ended early" in line
+    assert "no case went well" in line

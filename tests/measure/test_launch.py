@@ -293,6 +293,14 @@ def test_a_missing_interpreter_is_one_useful_line() -> None:
         WorkerServer({}, python="/nowhere/python")
 
 
+def test_a_server_that_was_killed_says_by_which_signal(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -9 $$\n")
+    python.chmod(0o755)
+    with pytest.raises(WorkerStartError, match="was ended by SIGKILL: nothing was printed"):
+        WorkerServer({}, python=str(python))
+
+
 def test_an_interrupted_start_leaves_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = uuid.uuid4().hex
     (tmp_path / "torch.py").write_text("import time; time.sleep(600)")

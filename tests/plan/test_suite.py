@@ -119,6 +119,12 @@ def test_each_model_has_its_own_shapes_and_learning_rate(load: Any, workload: st
     assert (case.input_shape, case.num_classes, case.hidden_size, case.learning_rate) == expected
 
 
+def test_a_factory_has_any_name_that_python_allows(load: Any) -> None:
+    text = "[workload]\nmodel = 'größe.modèle:двa'\ninput_shape = [4]\nnum_classes = 2\n"
+    (case,) = load(text).cases
+    assert case.model == "größe.modèle:двa"
+
+
 @pytest.mark.parametrize(
     ("data", "given_workers", "workers"),
     [

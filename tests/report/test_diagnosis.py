@@ -279,6 +279,51 @@ def test_a_side_that_failed_gives_no_speedup() -> None:
     assert trial.reason == "the suggested case ended as oom: no memory"
 
 
+def test_how_the_suggestion_ends_is_told_where_memory_is_in_the_way_of_the_original() -> None:
+    case = make_case()
+    failed = make_attempt(case, 0, outcome="oom", reason="no memory", ranks=())
+    fits = judge_trial(case, case, BF16, ([failed], [make_attempt(case)]))
+    assert (fits.num_pairs, fits.speedup) == (0, None)
+    assert fits.suggested_samples_per_second is not None
+    text = diagnosis.trial_text(fits, "x")
+    assert "samples/s, the suggested case went well; the original ended as oom: no memory" in text
+    unknown = make_attempt(case, 0, outcome="unsupported", reason="not here", ranks=())
+    neither = judge_trial(case, case, BF16, ([failed], [unknown]))
+    assert neither.reason == (
+        "the suggested case ended as unsupported: not here; the original ended as oom: no memory"
+    )
+
+
+def test_an_interval_that_says_nothing_is_not_told_in_nine_digits() -> None:
+    before, after = make_case(), make_case(precision="bf16")
+    attempts = (
+        [make_attempt(before, n, make_rank((step,) * 10)) for n, step in enumerate((20_000_000, 20_000_000))],
+        [make_attempt(after, n, make_rank((step,) * 10)) for n, step in enumerate((100_000, 90_000_000))],
+    )
+    text = diagnosis.trial_text(judge_trial(before, after, BF16, attempts), "x")
+    assert "(under 0.01 to over 999 times, 2 pairs)" in text
+
+
+def test_collectives_are_not_said_to_be_bound_by_memory() -> None:
+    sent = OperatorTime(operator_class="communication", num_calls=2, time_ns=9_000_000)
+    rank = make_rank((20_000_000,) * 10, profile=replace(STEP, operators=(*STEP.operators, sent)))
+    report = make_report()
+    result = replace(report.cases[0], attempts=(make_attempt(report.cases[0].case, 0, rank),))
+    (line,) = [one for one in diagnosis.class_lines(report, result) if "communication" in one]
+    assert line == "communication: 39.1 %, 9.00 ms"
+
+
+def test_a_case_that_never_ran_has_no_row_of_dashes() -> None:
+    report = make_report()
+    nothing = Diagnosis(bottleneck="unknown", sureness="unsure", evidence=(), next_step=None, suggestion=None)
+    results = [replace(result, diagnosis=nothing) for result in report.cases]
+    labels = case_labels([result.case for result in results])
+    table = "\n".join(diagnosis.markdown_section(replace(report, cases=tuple(results)), labels))
+    rows = {result.outcome: table.count(labels[result.case.case_id]) for result in results}
+    assert rows["ok"] > 0
+    assert rows["unsupported"] == 0
+
+
 @pytest.mark.parametrize(
     ("suggestion", "changed"),
     [

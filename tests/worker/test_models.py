@@ -206,6 +206,13 @@ def test_a_module_that_is_not_there_is_named() -> None:
         build_model(make_case(model="own_nowhere:make"), ())
 
 
+def test_a_factory_that_is_not_there_is_named_with_the_file_that_was_imported() -> None:
+    case = make_case(IMAGES, model="json:two_layers")
+    text = r"^module 'json' \(.*json/__init__.py\) has no attribute 'two_layers'$"
+    with pytest.raises(AttributeError, match=text):
+        build_model(case, ())
+
+
 def test_checkpointing_is_switched_on_through_the_models_own_method(tmp_path: Path) -> None:
     name = write_model(
         tmp_path,
