@@ -165,7 +165,7 @@ def _fail_where_worse(file: SuiteFile, case: Case) -> None:
     if comparison.verdict == "not-comparable":
         pytest.fail(f"not comparable with --benchbox-against: {comparison.reason}", pytrace=False)
     if comparison.is_worse():
-        pytest.fail(f"{comparison.verdict}: {regression_sentence(comparison)}", pytrace=False)
+        pytest.fail(regression_sentence(comparison), pytrace=False)
 
 
 class ReplayClock:

@@ -145,7 +145,7 @@ def test_a_case_that_became_worse_than_in_a_report_fails(called: Run) -> None:
         "suites", "-k", case_ids, "--benchbox-against=base.json", "--benchbox-device=cpu", cwd=called.folder
     )
     assert done.returncode == 1
-    assert "slower: throughput slower: " in done.stdout
+    assert "\nthroughput slower: " in done.stdout
     assert "1 failed" in done.stdout
     assert "1 passed" in done.stdout
 

@@ -12,7 +12,7 @@ import typer
 from benchbox.errors import BadInputError
 
 if TYPE_CHECKING:
-    from benchbox.schema.comparison import CaseComparison, Comparison, Thresholds
+    from benchbox.schema.comparison import Comparison, Thresholds
 
 Format = Literal["terminal", "markdown", "github", "junit", "json", "csv"]
 
@@ -73,12 +73,7 @@ def exit_code(comparisons: Sequence[Comparison], *, strict: bool) -> int:
         return 3
     if not all(comparison.is_comparable() for comparison in comparisons):
         return 3
-    return 3 if strict and any(is_undecided(case) for case in cases) else 0
-
-
-def is_undecided(case: CaseComparison) -> bool:
-    """Whether any figure of the case is too noisy to tell."""
-    return case.verdict == "inconclusive" or any(m.verdict == "inconclusive" for m in case.metrics)
+    return 3 if strict and any(case.is_undecided() for case in cases) else 0
 
 
 def show_comparisons(comparisons: Sequence[Comparison], output_format: Format, *, strict: bool) -> None:

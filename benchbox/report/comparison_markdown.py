@@ -27,6 +27,11 @@ def render_comparison_markdown(comparison: Comparison) -> str:
         lines += [f"{len(ordered) - MAX_ROWS} more cases are left out.", ""]
     reasons = [case for case in ordered[:MAX_ROWS] if case.verdict in ("regression", "improvement")]
     notes = [f"{case.verdict}: {labels[case.case.case_id]}: {clean(case.reason or '')}" for case in reasons]
+    notes += [
+        f"{labels[case.case.case_id]}: {words.regression_sentence(case)}"
+        for case in ordered[:MAX_ROWS]
+        if words.is_worse_elsewhere(case)
+    ]
     notes += [f"added: {labels[case.case_id]}" for case in comparison.added[:MAX_ROWS]]
     notes += [f"missing: {labels[case.case_id]}" for case in comparison.missing[:MAX_ROWS]]
     notes += [f"differs: {words.difference_text(d)}" for d in words.forbidding(comparison)]
@@ -54,9 +59,11 @@ def github_annotations(comparison: Comparison) -> list[str]:
     if words.way_out(comparison):
         fields = "; ".join(words.difference_text(d) for d in words.forbidding(comparison))
         lines.append(_command("error", "not comparable", fields))
-    unclear = [case for case in comparison.cases if case.verdict == "inconclusive"]
+    if not comparison.cases:
+        lines.append(_command("error", "not comparable", words.counts_sentence(comparison)))
+    unclear = [case for case in comparison.cases if case.is_undecided() and not case.is_worse()]
     lines += [
-        _command("warning", labels[case.case.case_id], f"inconclusive: {case.reason or ''}")
+        _command("warning", labels[case.case.case_id], words.undecided_sentence(case))
         for case in unclear[:MAX_ANNOTATIONS]
     ]
     return lines
