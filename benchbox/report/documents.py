@@ -61,6 +61,15 @@ def read_documents(files: Sequence[Path]) -> Documents:
     return Documents(tuple(reports), tuple(comparisons), tuple(histories), tuple(plans))
 
 
+def is_other_document(file: Path) -> bool:
+    """Whether ``file`` is a comparison, a history or a plan, and so no report that is broken.
+
+    Raises:
+        BadInputError: it cannot be read.
+    """
+    return any(bytes(getattr(_kind(file), name)) for name in _Kind.__struct_fields__)
+
+
 def _kind(file: Path) -> _Kind:
     try:
         return msgspec.json.decode(read_raw(file), type=_Kind)
