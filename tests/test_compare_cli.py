@@ -76,6 +76,21 @@ def test_exit_codes(folder: Path, base: str, new: str, options: list[str], code:
     assert (result.exit_code, result.stderr) == (code, "")
 
 
+@pytest.mark.parametrize("output_format", ["terminal", "github", "csv"])
+def test_a_reader_that_leaves_early_is_no_regression(folder: Path, output_format: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    base = str(folder / "base.json")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchbox.cli", "compare", base, base, "--format", output_format],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_the_worst_of_several_reports_decides(folder: Path) -> None:
     files = [folder / f"{name}.json" for name in ("base", "base", "driver", "slow")]
     result = invoke(*files, "--format", "json")

@@ -77,7 +77,21 @@ def exit_code(comparisons: Sequence[Comparison], *, strict: bool) -> int:
 
 
 def show_comparisons(comparisons: Sequence[Comparison], output_format: Format, *, strict: bool) -> None:
-    """Print, and for ``github`` write the step's summary."""
+    """Print, and for ``github`` write the step's summary.
+
+    A reader that leaves early, as ``head`` does, changes
+    nothing about the exit code: 1 would be a regression.
+    """
+    import os
+
+    try:
+        _show(comparisons, output_format, strict=strict)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes there
+
+
+def _show(comparisons: Sequence[Comparison], output_format: Format, *, strict: bool) -> None:
     from benchbox.report import comparison_files as files
     from benchbox.report.comparison_markdown import render_comparison_markdown
 
@@ -88,8 +102,10 @@ def show_comparisons(comparisons: Sequence[Comparison], output_format: Format, *
             from benchbox.report.comparison_terminal import comparison_view
 
             console = Console()
-            for comparison in comparisons:
-                console.print(comparison_view(comparison))
+            with console.capture() as shown:  # which itself would end with 1 where the reader has left
+                for comparison in comparisons:
+                    console.print(comparison_view(comparison))
+            sys.stdout.write(shown.get())
         case "markdown":
             sys.stdout.write("\n".join(map(render_comparison_markdown, comparisons)))
         case "github":
