@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from benchbox.cli import app
 from benchbox.errors import BadInputError
 from benchbox.measure.other_side import other_side
 from benchbox.measure.versus import SIDES, VersusRun, next_look
@@ -87,6 +89,7 @@ def test_a_checkout_that_takes_longer_is_told(
     result = run(made[here], "--versus", made[there], "--out", "out", "--max-minutes", "8")
     assert result.returncode == code, result.stdout + result.stderr
     assert f"1 {verdict}" in result.stdout
+    assert [f"[{number}/6] " in result.stdout for number in range(1, 7)] == [True] * 6
     comparison = json.loads((made[here] / "out/comparison.json").read_text())["comparisons"][0]
     assert comparison["paired"]
     assert comparison["cases"][0]["verdict"] == verdict
@@ -124,6 +127,25 @@ def test_what_cannot_be_the_other_side_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(BadInputError, match=says), other_side(other, cases, tmp_path):
             pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--max-minutes", "5"], "--max-minutes: goes with --versus alone"),
+        (["--threshold", "2"], "--threshold: goes with --versus alone"),
+        (["--strict"], "--strict: goes with --versus alone"),
+        (["--format", "csv"], "--format: goes with --versus alone"),
+        (["--versus", "x", "--trace"], "--trace: cannot be had with --versus"),
+        (["--versus", "x", "--skip-unfit"], "--skip-unfit: cannot be had with --versus"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path, arguments: list[str], says: str) -> None:
+    suite = checkout(tmp_path / "here", 0.001) / "mine.toml"
+    result = CliRunner().invoke(app, ["run", str(suite), "--out", str(tmp_path / "out"), *arguments])
+    assert isinstance(result.exception, BadInputError)
+    assert says in str(result.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_interpreter_without_torch_is_one_line(tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ def exit_code(comparisons: Sequence[Comparison], *, strict: bool) -> int:
 def show_comparisons(comparisons: Sequence[Comparison], output_format: Format, *, strict: bool) -> None:
     """Print, and for ``github`` write the step's summary.
 
-    A reader that leaves early, as ``head`` does, changes
-    nothing about the exit code: 1 would be a regression.
+    A reader that leaves early, as ``head`` does, changes nothing about the exit code: 1 would be a
+    regression.
     """
     import os
 

@@ -97,11 +97,12 @@ class VersusRun:
             if not wanted or time.monotonic() > end:
                 return
             self._start_servers()
+            num_total = self._num_done() + 2 * len(wanted) * max(repetitions - number, 1)
             for case, sides in self._round(number, wanted):
                 if time.monotonic() > end:
                     return
                 for side in sides:
-                    yield from self._attempt(case, number, side, len(wanted))
+                    yield from self._attempt(case, number, side, num_total)
             for site in self.sites.values():
                 site.close_server()
 
@@ -122,11 +123,9 @@ class VersusRun:
         return [(case, SIDES if (number + places[case.case_id]) % 2 == 0 else SIDES[::-1]) for case in cases]
 
     def _attempt(
-        self, case: Case, number: int, side: SideName, num_wanted: int
+        self, case: Case, number: int, side: SideName, num_total: int
     ) -> Generator[tuple[SideName, Started | Tick | AttemptResult], None, None]:
-        num_done = sum(map(len, self.attempts.values()))
-        num_rounds = max(self.suite.measure.repetitions - number, 1)
-        yield side, Started(case, number, num_done, num_done + 2 * num_wanted * num_rounds)
+        yield side, Started(case, number, self._num_done(), num_total)
         task = WorkerTask(
             case=case,
             measure=self.suite.measure,
@@ -144,6 +143,9 @@ class VersusRun:
                 if isinstance(event, AttemptResult):
                     self.attempts[side].append(event)
                 yield side, event
+
+    def _num_done(self) -> int:
+        return sum(map(len, self.attempts.values()))
 
     def _run_dir(self, side: SideName) -> Path:
         folder = self._work_dir / side
