@@ -123,9 +123,9 @@ def _show_on_github(comparisons: Sequence[Comparison]) -> None:
     too."""
     import os
 
-    from benchbox.report.comparison_markdown import github_annotations, render_comparison_markdown
+    from benchbox.report.comparison_markdown import github_annotations, github_summary
 
-    summary = "\n".join(map(render_comparison_markdown, comparisons))
+    summary = github_summary(comparisons)
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
         try:

@@ -14,12 +14,17 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from benchbox.analyze.matching import compare_sides, side_of
+from benchbox.report import comparison_markdown
 from benchbox.report.comparison_files import (
     render_comparison_csv,
     render_comparison_json,
     render_comparison_junit,
 )
-from benchbox.report.comparison_markdown import github_annotations, render_comparison_markdown
+from benchbox.report.comparison_markdown import (
+    github_annotations,
+    github_summary,
+    render_comparison_markdown,
+)
 from benchbox.report.comparison_terminal import comparison_view
 from benchbox.schema import Report
 from benchbox.schema.comparison import Comparison, Thresholds
@@ -87,6 +92,17 @@ def test_github_annotations() -> None:
     assert len(lines) == 5
     assert lines[0].startswith("::error title=benchbox%3A reference-cnn b32 fp32::regression: is oom")
     assert all("slower" in line for line in lines[1:])
+
+
+def test_a_summary_is_never_larger_than_github_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [slower(), slower()]
+    monkeypatch.setattr(comparison_markdown, "MAX_SUMMARY_BYTES", 3500)
+    text = github_summary(both)
+    assert len(text.encode()) <= 3500
+    assert text.count("| regression |") == 2
+    assert text.count("cases are left out") == 2
+    monkeypatch.undo()
+    assert github_summary(both) == "\n".join(map(render_comparison_markdown, both))
 
 
 def test_junit() -> None:
