@@ -171,6 +171,13 @@ def test_a_kept_report_is_not_overwritten_which_fails_each_test_in_one_line(call
     assert (called.folder / "kept" / "tiny" / "report.json").read_bytes() == before
 
 
+def test_several_test_processes_are_refused(called: Run) -> None:
+    done = run_pytest("suites", "-k", "mlp-b4", "-n", "2", "--benchbox-out=parallel", cwd=called.folder)
+    assert done.returncode == 1
+    assert "2 test processes at once would be in each other's times; run suites with -n 0" in done.stdout
+    assert not (called.folder / "parallel").exists()
+
+
 def test_only_suites_are_collected(called: Run) -> None:
     done = run_pytest("--collect-only", "-q", ".", cwd=called.folder)
     assert done.returncode == 0, done.stdout

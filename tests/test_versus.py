@@ -138,9 +138,10 @@ def test_what_cannot_be_the_other_side_is_refused(tmp_path: Path) -> None:
         (["--format", "csv"], "--format: goes with --versus alone"),
         (["--versus", "x", "--trace"], "--trace: cannot be had with --versus"),
         (["--versus", "x", "--skip-unfit"], "--skip-unfit: cannot be had with --versus"),
+        (["--versus", "x"], "--versus: x: neither a Python interpreter nor a folder"),
     ],
 )
-def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path, arguments: list[str], says: str) -> None:
+def test_what_is_refused_leaves_no_folder_behind(tmp_path: Path, arguments: list[str], says: str) -> None:
     suite = checkout(tmp_path / "here", 0.001) / "mine.toml"
     result = CliRunner().invoke(app, ["run", str(suite), "--out", str(tmp_path / "out"), *arguments])
     assert isinstance(result.exception, BadInputError)
