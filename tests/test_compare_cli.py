@@ -91,6 +91,20 @@ def test_a_reader_that_leaves_early_is_no_regression(folder: Path, output_format
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_a_terminal_that_lacks_letters_gets_the_rest() -> None:
+    examples = ROOT / "docs/examples"
+    for output_format in ("terminal", "markdown"):
+        done = compare(
+            examples / "base.json",
+            examples / "new.json",
+            "--format",
+            output_format,
+            PYTHONIOENCODING="ascii",
+        )
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "1 regression, 1 slower, 1 faster, 2 same" in done.stdout
+
+
 def test_the_worst_of_several_reports_decides(folder: Path) -> None:
     files = [folder / f"{name}.json" for name in ("base", "base", "driver", "slow")]
     result = invoke(*files, "--format", "json")

@@ -7,6 +7,7 @@ several was lost; 2 bad input; 130 Ctrl-C.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -64,6 +65,8 @@ def main() -> None:
     """Entry point: turns errors meant for the user into one line and exit code 2."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # ends like Ctrl-C, with a valid report
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter is not the end
     try:
         app()
     except BenchboxError as error:
