@@ -128,6 +128,17 @@ def test_what_to_say_when_the_difference_is_the_point(folder: Path) -> None:
     assert "--across driver" in text
 
 
+def test_what_to_say_holds_what_was_said(folder: Path, tmp_path: Path) -> None:
+    report = read_report(folder / "driver.json")
+    software = replace(report.environment.software, torch="2.99.0")
+    environment = replace(report.environment, software=software)
+    new = written(replace(report, environment=environment), tmp_path / "new.json")
+    result = invoke(folder / "base.json", new, "--across", "torch")
+    assert result.exit_code == 3
+    said = result.stdout.split("unless that is the point: ")[1].split("\n")[0].split()
+    assert invoke(folder / "base.json", new, *said).exit_code == 0
+
+
 def test_github_gets_a_summary_and_annotations(folder: Path, tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     summary.write_text("before\n")
