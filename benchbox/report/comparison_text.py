@@ -151,7 +151,7 @@ def forbidding(comparison: Comparison) -> list[IdentityDifference]:
 
 
 def way_out(comparison: Comparison) -> str | None:
-    """What to say so that the differences are the point, with what was said; ``None`` where nothing forbids."""
+    """All to say so that the differences are the point; ``None`` where nothing forbids."""
     if not forbidding(comparison):
         return None
     names = dict.fromkeys(d.across for d in comparison.differences if d.across is not None)
