@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -167,6 +168,19 @@ def test_sides_take_turns_at_going_first(tmp_path: Path) -> None:
     ids = {case.case_id for case in suite.cases}
     first = [made._round(number, ids)[0][1][0] for number in range(6)]
     assert first == ["base", "new"] * 3
+
+
+def test_a_second_run_leaves_the_first_ones_folder_alone(tmp_path: Path) -> None:
+    suite = load_suite(checkout(tmp_path / "suite", 0.001) / "mine.toml")
+    with other_side(Path(sys.executable), suite.cases, tmp_path) as other:
+        made = VersusRun(suite, tmp_path, tmp_path, device="cpu", surroundings={"base": other, "new": other})
+    first = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(first, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(BadInputError, match="another benchbox run is writing there"), made:
+            pass
+    finally:
+        os.close(first)
 
 
 def test_looks_grow_apart() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
+import os
 import random
 import shutil
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+from benchbox.errors import BadInputError
 from benchbox.measure.attempt import Tick
 from benchbox.measure.folder import make_work_dir
 from benchbox.measure.other_side import Surroundings
@@ -62,6 +65,7 @@ class VersusRun:
 
     def __enter__(self) -> VersusRun:
         with contextlib.ExitStack() as closing:
+            closing.callback(os.close, _locked(self._out_dir))
             for site in self.sites.values():
                 closing.enter_context(site)
             self._work_dir = make_work_dir(self._out_dir)
@@ -155,6 +159,22 @@ class VersusRun:
     def _failed(self) -> set[str]:
         """Cases that did not end well on some side: how they end is known, and nothing more to be had."""
         return {a.case_id for attempts in self.attempts.values() for a in attempts if a.outcome != "ok"}
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor of ``folder``, locked until it is closed: a second run there would take the first one's
+    files for leftovers.
+
+    Raises:
+        BadInputError: another run has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BadInputError(f"{folder}: another benchbox run is writing there") from None
+    return descriptor
 
 
 def next_look(num_rounds: int) -> int:
