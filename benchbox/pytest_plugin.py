@@ -91,6 +91,7 @@ class SuiteFile(pytest.Module):
         from benchbox.report.files import write_report
         from benchbox.report.from_run import report_of_run
 
+        self._refuse_parallel()
         selected = {
             value
             for item in self.session.items
@@ -119,6 +120,15 @@ class SuiteFile(pytest.Module):
             found = compare_sides(base, side_of("this run", report), Thresholds())
             self.comparisons = {case.case.case_id: case for case in found.cases}
         return report
+
+    def _refuse_parallel(self) -> None:
+        from benchbox.errors import BadInputError
+
+        num_workers = getattr(self.config, "workerinput", {}).get("workercount", 1)
+        if num_workers > 1:
+            raise BadInputError(
+                f"{num_workers} test processes at once would be in each other's times; run suites with -n 0"
+            )
 
     def _base(self) -> Side | None:
         """What the report that ``--benchbox-against`` names says of its cases."""
@@ -165,7 +175,7 @@ def _fail_where_worse(file: SuiteFile, case: Case) -> None:
     if comparison.verdict == "not-comparable":
         pytest.fail(f"not comparable with --benchbox-against: {comparison.reason}", pytrace=False)
     if comparison.is_worse():
-        pytest.fail(f"{comparison.verdict}: {regression_sentence(comparison)}", pytrace=False)
+        pytest.fail(regression_sentence(comparison), pytrace=False)
 
 
 class ReplayClock:

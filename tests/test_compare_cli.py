@@ -76,6 +76,35 @@ def test_exit_codes(folder: Path, base: str, new: str, options: list[str], code:
     assert (result.exit_code, result.stderr) == (code, "")
 
 
+@pytest.mark.parametrize("output_format", ["terminal", "github", "csv"])
+def test_a_reader_that_leaves_early_is_no_regression(folder: Path, output_format: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    base = str(folder / "base.json")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchbox.cli", "compare", base, base, "--format", output_format],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_terminal_that_lacks_letters_gets_the_rest() -> None:
+    examples = ROOT / "docs/examples"
+    for output_format in ("terminal", "markdown"):
+        done = compare(
+            examples / "base.json",
+            examples / "new.json",
+            "--format",
+            output_format,
+            PYTHONIOENCODING="ascii",
+        )
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "1 regression, 1 slower, 1 faster, 2 same" in done.stdout
+
+
 def test_the_worst_of_several_reports_decides(folder: Path) -> None:
     files = [folder / f"{name}.json" for name in ("base", "base", "driver", "slow")]
     result = invoke(*files, "--format", "json")
@@ -97,6 +126,17 @@ def test_what_to_say_when_the_difference_is_the_point(folder: Path) -> None:
     text = invoke(folder / "base.json", folder / "driver.json").stdout
     assert "driver: 580.95.05 -> 590.10" in text
     assert "--across driver" in text
+
+
+def test_what_to_say_holds_what_was_said(folder: Path, tmp_path: Path) -> None:
+    report = read_report(folder / "driver.json")
+    software = replace(report.environment.software, torch="2.99.0")
+    environment = replace(report.environment, software=software)
+    new = written(replace(report, environment=environment), tmp_path / "new.json")
+    result = invoke(folder / "base.json", new, "--across", "torch")
+    assert result.exit_code == 3
+    said = result.stdout.split("unless that is the point: ")[1].split("\n")[0].split()
+    assert invoke(folder / "base.json", new, *said).exit_code == 0
 
 
 def test_github_gets_a_summary_and_annotations(folder: Path, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_a_case_that_became_worse_than_in_a_report_fails(called: Run) -> None:
         "suites", "-k", case_ids, "--benchbox-against=base.json", "--benchbox-device=cpu", cwd=called.folder
     )
     assert done.returncode == 1
-    assert "slower: throughput slower: " in done.stdout
+    assert "\nthroughput slower: " in done.stdout
     assert "1 failed" in done.stdout
     assert "1 passed" in done.stdout
 
@@ -169,6 +169,13 @@ def test_a_kept_report_is_not_overwritten_which_fails_each_test_in_one_line(call
     assert len(told) == 3
     assert told[0].endswith("tiny: exists; remove it, or choose another --benchbox-out")
     assert (called.folder / "kept" / "tiny" / "report.json").read_bytes() == before
+
+
+def test_several_test_processes_are_refused(called: Run) -> None:
+    done = run_pytest("suites", "-k", "mlp-b4", "-n", "2", "--benchbox-out=parallel", cwd=called.folder)
+    assert done.returncode == 1
+    assert "2 test processes at once would be in each other's times; run suites with -n 0" in done.stdout
+    assert not (called.folder / "parallel").exists()
 
 
 def test_only_suites_are_collected(called: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -9,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from benchbox.cli import app
 from benchbox.errors import BadInputError
 from benchbox.measure.other_side import other_side
 from benchbox.measure.versus import SIDES, VersusRun, next_look
@@ -87,6 +90,7 @@ def test_a_checkout_that_takes_longer_is_told(
     result = run(made[here], "--versus", made[there], "--out", "out", "--max-minutes", "8")
     assert result.returncode == code, result.stdout + result.stderr
     assert f"1 {verdict}" in result.stdout
+    assert [f"[{number}/6] " in result.stdout for number in range(1, 7)] == [True] * 6
     comparison = json.loads((made[here] / "out/comparison.json").read_text())["comparisons"][0]
     assert comparison["paired"]
     assert comparison["cases"][0]["verdict"] == verdict
@@ -126,6 +130,26 @@ def test_what_cannot_be_the_other_side_is_refused(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--max-minutes", "5"], "--max-minutes: goes with --versus alone"),
+        (["--threshold", "2"], "--threshold: goes with --versus alone"),
+        (["--strict"], "--strict: goes with --versus alone"),
+        (["--format", "csv"], "--format: goes with --versus alone"),
+        (["--versus", "x", "--trace"], "--trace: cannot be had with --versus"),
+        (["--versus", "x", "--skip-unfit"], "--skip-unfit: cannot be had with --versus"),
+        (["--versus", "x"], "--versus: x: neither a Python interpreter nor a folder"),
+    ],
+)
+def test_what_is_refused_leaves_no_folder_behind(tmp_path: Path, arguments: list[str], says: str) -> None:
+    suite = checkout(tmp_path / "here", 0.001) / "mine.toml"
+    result = CliRunner().invoke(app, ["run", str(suite), "--out", str(tmp_path / "out"), *arguments])
+    assert isinstance(result.exception, BadInputError)
+    assert says in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_interpreter_without_torch_is_one_line(tmp_path: Path) -> None:
     folder = checkout(tmp_path / "here", 0.001)
     bare = folder / "python"
@@ -144,6 +168,19 @@ def test_sides_take_turns_at_going_first(tmp_path: Path) -> None:
     ids = {case.case_id for case in suite.cases}
     first = [made._round(number, ids)[0][1][0] for number in range(6)]
     assert first == ["base", "new"] * 3
+
+
+def test_a_second_run_leaves_the_first_ones_folder_alone(tmp_path: Path) -> None:
+    suite = load_suite(checkout(tmp_path / "suite", 0.001) / "mine.toml")
+    with other_side(Path(sys.executable), suite.cases, tmp_path) as other:
+        made = VersusRun(suite, tmp_path, tmp_path, device="cpu", surroundings={"base": other, "new": other})
+    first = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(first, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(BadInputError, match="another benchbox run is writing there"), made:
+            pass
+    finally:
+        os.close(first)
 
 
 def test_looks_grow_apart() -> None:

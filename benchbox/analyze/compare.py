@@ -171,8 +171,8 @@ def _judge(test: _Test, adjusted: float, thresholds: Thresholds, share: float) -
     return MetricComparison(
         metric=test.metric,
         verdict=verdict,
-        base=_exp(mean(test.base.values)),
-        new=_exp(mean(test.new.values)),
+        base=_figure(test.metric, test.base),
+        new=_figure(test.metric, test.new),
         ratio=_exp(test.difference),
         ratio_interval=interval,
         p_value=None if test.error is None else adjusted,
@@ -225,6 +225,12 @@ def _on_outcome(base: CaseEvidence, new: CaseEvidence) -> tuple[Verdict | None, 
     if before == "ok":
         return "regression", f"is {after}: {new.reason or 'no reason given'}"
     return "same", f"was {before}, is {after}"
+
+
+def _figure(metric: Metric, sample: Sample) -> float:
+    """The geometric mean; of memory in whole bytes, for its logarithm is not exact to the byte."""
+    value = _exp(mean(sample.values))
+    return float(round(value)) if metric.endswith("_bytes") else value
 
 
 def _threshold_pct(metric: Metric, thresholds: Thresholds) -> float:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NamedTuple
 
 from benchbox.analyze.identity import environment_differences, meaning
 from benchbox.errors import BadInputError
-from benchbox.schema import AttemptResult, Case, Environment, Interval, Report
+from benchbox.schema import AttemptResult, Case, Environment, Interval, Outcome, Report
 from benchbox.schema.history import (
     AttemptTimes,
     CaseHistory,
+    FirstFailure,
     History,
     HistoryPoint,
     LeftOut,
@@ -40,9 +41,13 @@ class ReportRates(NamedTuple):
     log_rates: list[tuple[Case, float, Interval | None]]
     """Of each case that ended ``ok``: the mean logarithm of its attempts' samples a second, and the report's
     own interval of samples a second."""
+    failed: Sequence[tuple[Case, Outcome]]
+    """The cases that ended otherwise."""
 
 
 _Course = list[tuple[ReportRates, Case, float, Interval | None]]
+_Failures = dict[str, FirstFailure]
+"""By what the case means."""
 
 
 def rates_of(name: str, report: Report | ReportTimes) -> ReportRates:
@@ -53,7 +58,8 @@ def rates_of(name: str, report: Report | ReportTimes) -> ReportRates:
         if result.outcome == "ok" and logs:
             interval = result.summary.samples_per_second_interval if result.summary else None
             found.append((result.case, mean(logs), interval))
-    return ReportRates(name, report.created_at, report.environment, found)
+    failed = [(r.case, r.outcome) for r in report.cases if r.outcome is not None and r.outcome != "ok"]
+    return ReportRates(name, report.created_at, report.environment, found, failed)
 
 
 def _log_rate(attempt: AttemptResult | AttemptTimes, case: Case) -> float:
@@ -82,32 +88,55 @@ def history_of(reports: Sequence[ReportRates], across: frozenset[str] = frozense
             left_out.append(LeftOut(report=report.name, fields=tuple(differing)))
         else:
             kept.append(report)
+    meanings = _Meanings(across)
+    failures = _failures(kept, meanings)
     return History(
         num_reports=len(reports),
-        cases=tuple(map(_case_history, _courses(kept, across))),
+        cases=tuple(
+            _case_history(course, failures.get(key)) for key, course in _courses(kept, meanings).items()
+        ),
         left_out=tuple(left_out),
     )
 
 
-def _courses(reports: Sequence[ReportRates], across: frozenset[str]) -> Iterable[_Course]:
+class _Meanings(dict[Case, str]):
+    """What each case means: a year of reports has the same few again and again."""
+
+    def __init__(self, across: frozenset[str]) -> None:
+        self._across = across
+
+    def __missing__(self, case: Case) -> str:
+        found = self[case] = meaning(case, self._across)
+        return found
+
+
+def _failures(reports: Sequence[ReportRates], meanings: _Meanings) -> _Failures:
+    """Of the cases that do not end ``ok`` any more."""
+    failures: _Failures = {}
+    for report in reports:
+        for case, _, _ in report.log_rates if failures else ():
+            failures.pop(meanings[case], None)
+        for case, outcome in report.failed:
+            first = FirstFailure(report=report.name, created_at=report.created_at, outcome=outcome)
+            failures.setdefault(meanings[case], first)
+    return failures
+
+
+def _courses(reports: Sequence[ReportRates], meanings: _Meanings) -> dict[str, _Course]:
     courses: dict[str, _Course] = {}
-    meanings: dict[Case, str] = {}  # a year of reports has the same few cases again and again
     for report in reports:
         for case, log_rate, interval in report.log_rates:
-            key = meanings.get(case)
-            if key is None:
-                key = meanings[case] = meaning(case, across)
-            course = courses.setdefault(key, [])
+            course = courses.setdefault(meanings[case], [])
             if course and course[-1][0] is report:
                 raise BadInputError(
                     f"--across: {report.name}: cases {course[-1][1].case_id} and {case.case_id} would be the "
                     "same one"
                 )
             course.append((report, case, log_rate, interval))
-    return courses.values()
+    return courses
 
 
-def _case_history(course: _Course) -> CaseHistory:
+def _case_history(course: _Course, failure: FirstFailure | None) -> CaseHistory:
     logs = [log_rate for _, _, log_rate, _ in course]
     points = tuple(
         HistoryPoint(
@@ -129,7 +158,7 @@ def _case_history(course: _Course) -> CaseHistory:
         )
         for place, (before, after) in zip(places, pairwise(levels), strict=True)
     )
-    return CaseHistory(case=course[-1][1], points=points, changes=changes)
+    return CaseHistory(case=course[-1][1], points=points, changes=changes, no_longer_ok=failure)
 
 
 def level_changes(values: Sequence[float]) -> list[int]:

@@ -12,7 +12,7 @@ import typer
 from benchbox.errors import BadInputError
 
 if TYPE_CHECKING:
-    from benchbox.schema.comparison import CaseComparison, Comparison, Thresholds
+    from benchbox.schema.comparison import Comparison, Thresholds
 
 Format = Literal["terminal", "markdown", "github", "junit", "json", "csv"]
 
@@ -73,16 +73,25 @@ def exit_code(comparisons: Sequence[Comparison], *, strict: bool) -> int:
         return 3
     if not all(comparison.is_comparable() for comparison in comparisons):
         return 3
-    return 3 if strict and any(is_undecided(case) for case in cases) else 0
-
-
-def is_undecided(case: CaseComparison) -> bool:
-    """Whether any figure of the case is too noisy to tell."""
-    return case.verdict == "inconclusive" or any(m.verdict == "inconclusive" for m in case.metrics)
+    return 3 if strict and any(case.is_undecided() for case in cases) else 0
 
 
 def show_comparisons(comparisons: Sequence[Comparison], output_format: Format, *, strict: bool) -> None:
-    """Print, and for ``github`` write the step's summary."""
+    """Print, and for ``github`` write the step's summary.
+
+    A reader that leaves early, as ``head`` does, changes nothing about the exit code: 1 would be a
+    regression.
+    """
+    import os
+
+    try:
+        _show(comparisons, output_format, strict=strict)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes there
+
+
+def _show(comparisons: Sequence[Comparison], output_format: Format, *, strict: bool) -> None:
     from benchbox.report import comparison_files as files
     from benchbox.report.comparison_markdown import render_comparison_markdown
 
@@ -93,8 +102,10 @@ def show_comparisons(comparisons: Sequence[Comparison], output_format: Format, *
             from benchbox.report.comparison_terminal import comparison_view
 
             console = Console()
-            for comparison in comparisons:
-                console.print(comparison_view(comparison))
+            with console.capture() as shown:  # which itself would end with 1 where the reader has left
+                for comparison in comparisons:
+                    console.print(comparison_view(comparison))
+            sys.stdout.write(shown.get())
         case "markdown":
             sys.stdout.write("\n".join(map(render_comparison_markdown, comparisons)))
         case "github":
@@ -112,9 +123,9 @@ def _show_on_github(comparisons: Sequence[Comparison]) -> None:
     too."""
     import os
 
-    from benchbox.report.comparison_markdown import github_annotations, render_comparison_markdown
+    from benchbox.report.comparison_markdown import github_annotations, github_summary
 
-    summary = "\n".join(map(render_comparison_markdown, comparisons))
+    summary = github_summary(comparisons)
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
         try:

@@ -51,16 +51,22 @@ def run(
         Path | None,
         typer.Option(help="Compare with OTHER, by turns: a Python interpreter, or a folder with a checkout."),
     ] = None,
-    max_minutes: Annotated[float, typer.Option(help="--versus: go on for at most so long.")] = 30.0,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="--versus: go on for at most so long. Default: 30.")
+    ] = None,
     threshold: Annotated[
-        float, typer.Option(help="--versus: smallest change of throughput that matters, in %.")
-    ] = 2.0,
+        float | None,
+        typer.Option(help="--versus: smallest change of throughput that matters, in %. Default: 2."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="--versus: exit with 3 where noise hides the answer.")
     ] = False,
     output_format: Annotated[
-        Format, typer.Option("--format", help="--versus: how to show the comparison, as for compare.")
-    ] = "terminal",
+        Format | None,
+        typer.Option(
+            "--format", help="--versus: how to show the comparison, as for compare. Default: terminal."
+        ),
+    ] = None,
     nnodes: Annotated[
         int | None,
         typer.Option(help="Run on so many machines: this command on each. Slurm's own say is taken."),
@@ -84,6 +90,16 @@ def run(
 
     path = find_suite(suite)
     loaded = load_suite(path)
+    _refuse_misplaced(
+        versus=versus is not None,
+        only_with={
+            "--max-minutes": max_minutes is not None,
+            "--threshold": threshold is not None,
+            "--strict": strict,
+            "--format": output_format is not None,
+        },
+        never_with={"--skip-unfit": skip_unfit, "--trace": trace},
+    )
     console = Console()
     if list_only:
         console.print(case_table(loaded))
@@ -106,7 +122,15 @@ def run(
         from benchbox.cli.versus import VersusOptions, run_versus
 
         options = VersusOptions(
-            versus, folder, device, threshold, max_minutes, strict, force, quiet, output_format
+            versus,
+            folder,
+            device,
+            threshold_pct=2.0 if threshold is None else threshold,
+            max_minutes=30.0 if max_minutes is None else max_minutes,
+            strict=strict,
+            force=force,
+            quiet=quiet,
+            output_format=output_format or "terminal",
         )
         raise typer.Exit(run_versus(loaded, path.parent, options, console))
 
@@ -127,6 +151,14 @@ def run(
     )
     code = _run_suite(suite_run, first, folder, quiet=quiet, console=console)
     raise typer.Exit(code)
+
+
+def _refuse_misplaced(*, versus: bool, only_with: dict[str, bool], never_with: dict[str, bool]) -> None:
+    """Options that would do nothing, and were given, with ``--versus`` or without it."""
+    for option, is_given in (never_with if versus else only_with).items():
+        if is_given:
+            why = "cannot be had with --versus" if versus else "goes with --versus alone"
+            raise BadInputError(f"{option}: {why}")
 
 
 def _run_suite(

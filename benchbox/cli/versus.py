@@ -52,11 +52,11 @@ def run_versus(suite: Suite, suite_dir: Path, options: VersusOptions, console: C
     looks = Looks(thresholds_of(options.threshold_pct), frozenset(GROUPS))
     if not 0 < options.max_minutes < 1e6:
         raise BadInputError(f"--max-minutes: {options.max_minutes:g} is not a number of minutes above 0")
-    _make_folders(options)
     if options.output_format != "terminal":  # standard output is the comparison's
         console = _standard_error()
     own = Surroundings(sys.executable, {}, (str(suite_dir.absolute()), str(Path.cwd())))
     with other_side(options.other, suite.cases, suite_dir) as other:
+        _make_folders(options)
         run = VersusRun(
             suite,
             suite_dir,

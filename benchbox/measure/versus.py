@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
+import os
 import random
 import shutil
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+from benchbox.errors import BadInputError
 from benchbox.measure.attempt import Tick
 from benchbox.measure.folder import make_work_dir
 from benchbox.measure.other_side import Surroundings
@@ -62,6 +65,7 @@ class VersusRun:
 
     def __enter__(self) -> VersusRun:
         with contextlib.ExitStack() as closing:
+            closing.callback(os.close, _locked(self._out_dir))
             for site in self.sites.values():
                 closing.enter_context(site)
             self._work_dir = make_work_dir(self._out_dir)
@@ -97,11 +101,12 @@ class VersusRun:
             if not wanted or time.monotonic() > end:
                 return
             self._start_servers()
+            num_total = self._num_done() + 2 * len(wanted) * max(repetitions - number, 1)
             for case, sides in self._round(number, wanted):
                 if time.monotonic() > end:
                     return
                 for side in sides:
-                    yield from self._attempt(case, number, side, len(wanted))
+                    yield from self._attempt(case, number, side, num_total)
             for site in self.sites.values():
                 site.close_server()
 
@@ -122,11 +127,9 @@ class VersusRun:
         return [(case, SIDES if (number + places[case.case_id]) % 2 == 0 else SIDES[::-1]) for case in cases]
 
     def _attempt(
-        self, case: Case, number: int, side: SideName, num_wanted: int
+        self, case: Case, number: int, side: SideName, num_total: int
     ) -> Generator[tuple[SideName, Started | Tick | AttemptResult], None, None]:
-        num_done = sum(map(len, self.attempts.values()))
-        num_rounds = max(self.suite.measure.repetitions - number, 1)
-        yield side, Started(case, number, num_done, num_done + 2 * num_wanted * num_rounds)
+        yield side, Started(case, number, self._num_done(), num_total)
         task = WorkerTask(
             case=case,
             measure=self.suite.measure,
@@ -145,6 +148,9 @@ class VersusRun:
                     self.attempts[side].append(event)
                 yield side, event
 
+    def _num_done(self) -> int:
+        return sum(map(len, self.attempts.values()))
+
     def _run_dir(self, side: SideName) -> Path:
         folder = self._work_dir / side
         folder.mkdir(exist_ok=True)
@@ -153,6 +159,22 @@ class VersusRun:
     def _failed(self) -> set[str]:
         """Cases that did not end well on some side: how they end is known, and nothing more to be had."""
         return {a.case_id for attempts in self.attempts.values() for a in attempts if a.outcome != "ok"}
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor of ``folder``, locked until it is closed: a second run there would take the first one's
+    files for leftovers.
+
+    Raises:
+        BadInputError: another run has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BadInputError(f"{folder}: another benchbox run is writing there") from None
+    return descriptor
 
 
 def next_look(num_rounds: int) -> int:

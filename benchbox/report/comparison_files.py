@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from benchbox.report import comparison_text as words
 from benchbox.report.csvfile import csv_cell
-from benchbox.report.text import clean, indented_json
+from benchbox.report.text import case_label, clean, indented_json
 from benchbox.schema.comparison import CaseComparison, Comparison
 
 _COLUMNS = (
@@ -88,7 +88,7 @@ def _rows(case: CaseComparison) -> list[dict[str, object]]:
 
 def render_comparison_junit(comparisons: Sequence[Comparison], *, strict: bool) -> str:
     """A suite for each new report, a test for each case: a failure for what became worse, skipped where
-    nothing can be told (with ``strict`` an error)."""
+    nothing can be told (with ``strict`` an error). Without a case in common a lone error says so."""
     suites = [_suite(comparison, strict=strict) for comparison in comparisons]
     return "\n".join(['<?xml version="1.0" encoding="UTF-8"?>', "<testsuites>", *suites, "</testsuites>", ""])
 
@@ -96,9 +96,11 @@ def render_comparison_junit(comparisons: Sequence[Comparison], *, strict: bool) 
 def _suite(comparison: Comparison, *, strict: bool) -> str:
     labels = words.labels_of(comparison)
     tests = [
-        _test(case, f"{labels[case.case.case_id]} #{case.case.case_id}", strict=strict)
+        _test(case, f"{case_label(case.case)} #{case.case.case_id}", strict=strict)
         for case in comparison.cases
     ]
+    if not tests:
+        tests = [("error", _element("cases", "error", words.counts_sentence(comparison)))]
     ends = [end for end, _ in tests]
     name = clean(f"benchbox compare: {comparison.new.name}")
     numbers = {"tests": len(tests)} | {f"{end}s": ends.count(end) for end in ("failure", "error")}
@@ -115,13 +117,19 @@ def _suite(comparison: Comparison, *, strict: bool) -> str:
 
 def _test(case: CaseComparison, name: str, *, strict: bool) -> tuple[str, str]:
     """How it ended, and its element."""
-    opening = f'<testcase classname="benchbox.compare" name={quoteattr(clean(name))}'
     if case.is_worse():
-        end, message = "failure", words.regression_sentence(case)
-    elif case.verdict == "not-comparable":
-        end, message = "error", case.reason or ""
-    elif case.verdict == "inconclusive":
-        end, message = ("error" if strict else "skipped"), case.reason or ""
-    else:
-        return "passed", f"{opening}/>"
-    return end, f"{opening}><{end} message={quoteattr(clean(f'{case.verdict}: {message}'))}/></testcase>"
+        return "failure", _element(name, "failure", words.regression_sentence(case))
+    if case.verdict == "not-comparable":
+        return "error", _element(name, "error", f"not-comparable: {case.reason or ''}")
+    if case.verdict == "inconclusive" or (strict and case.is_undecided()):
+        end = "error" if strict else "skipped"
+        return end, _element(name, end, words.undecided_sentence(case))
+    return "passed", f"{_opening(name)}/>"
+
+
+def _element(name: str, end: str, message: str) -> str:
+    return f"{_opening(name)}><{end} message={quoteattr(clean(message))}/></testcase>"
+
+
+def _opening(name: str) -> str:
+    return f'<testcase classname="benchbox.compare" name={quoteattr(clean(name))}'

@@ -10,25 +10,31 @@ from benchbox.report.text import UNKNOWN, clean, escape_markdown
 from benchbox.schema.comparison import CaseComparison, Comparison
 
 MAX_ROWS = 1000
-"""GitHub takes a summary of 1 MiB."""
+MAX_SUMMARY_BYTES = 1 << 20
+"""Of what one step adds to GitHub's summary."""
 MAX_ANNOTATIONS = 10
 """GitHub shows ten errors and ten warnings a step."""
 
 
-def render_comparison_markdown(comparison: Comparison) -> str:
-    """The whole comparison; what became worse stands first."""
+def render_comparison_markdown(comparison: Comparison, max_rows: int = MAX_ROWS) -> str:
+    """The whole comparison, but for cases beyond ``max_rows``; what became worse stands first."""
     labels = words.labels_of(comparison)
     ordered = words.worst_first(comparison.cases)
     lines = [f"## {escape_markdown(words.heading(comparison))}", ""]
     lines += [escape_markdown(words.counts_sentence(comparison)), ""]
     if ordered:
-        lines += [*_table(ordered[:MAX_ROWS], labels), ""]
-    if len(ordered) > MAX_ROWS:
-        lines += [f"{len(ordered) - MAX_ROWS} more cases are left out.", ""]
-    reasons = [case for case in ordered[:MAX_ROWS] if case.verdict in ("regression", "improvement")]
+        lines += [*_table(ordered[:max_rows], labels), ""]
+    if len(ordered) > max_rows:
+        lines += [f"{len(ordered) - max_rows} more cases are left out.", ""]
+    reasons = [case for case in ordered[:max_rows] if case.verdict in ("regression", "improvement")]
     notes = [f"{case.verdict}: {labels[case.case.case_id]}: {clean(case.reason or '')}" for case in reasons]
-    notes += [f"added: {labels[case.case_id]}" for case in comparison.added[:MAX_ROWS]]
-    notes += [f"missing: {labels[case.case_id]}" for case in comparison.missing[:MAX_ROWS]]
+    notes += [
+        f"{labels[case.case.case_id]}: {words.regression_sentence(case)}"
+        for case in ordered[:max_rows]
+        if words.is_worse_elsewhere(case)
+    ]
+    notes += [f"added: {labels[case.case_id]}" for case in comparison.added[:max_rows]]
+    notes += [f"missing: {labels[case.case_id]}" for case in comparison.missing[:max_rows]]
     notes += [f"differs: {words.difference_text(d)}" for d in words.forbidding(comparison)]
     notes += [f"across: {words.difference_text(d)}" for d in comparison.differences if d.lifted]
     notes += [f"also differs: {words.difference_text(d)}" for d in comparison.differences if d.across is None]
@@ -40,6 +46,16 @@ def render_comparison_markdown(comparison: Comparison) -> str:
         ]
     lines += ["", escape_markdown(words.rule_sentence(comparison)), ""]
     return "\n".join(lines)
+
+
+def github_summary(comparisons: Sequence[Comparison]) -> str:
+    """All comparisons, with as many cases of each as GitHub takes: of a larger summary it shows nothing."""
+    max_rows = MAX_ROWS
+    while True:
+        text = "\n".join([render_comparison_markdown(comparison, max_rows) for comparison in comparisons])
+        if len(text.encode()) <= MAX_SUMMARY_BYTES or max_rows == 1:
+            return text
+        max_rows //= 2
 
 
 def github_annotations(comparison: Comparison) -> list[str]:
@@ -54,9 +70,11 @@ def github_annotations(comparison: Comparison) -> list[str]:
     if words.way_out(comparison):
         fields = "; ".join(words.difference_text(d) for d in words.forbidding(comparison))
         lines.append(_command("error", "not comparable", fields))
-    unclear = [case for case in comparison.cases if case.verdict == "inconclusive"]
+    if not comparison.cases:
+        lines.append(_command("error", "not comparable", words.counts_sentence(comparison)))
+    unclear = [case for case in comparison.cases if case.is_undecided() and not case.is_worse()]
     lines += [
-        _command("warning", labels[case.case.case_id], f"inconclusive: {case.reason or ''}")
+        _command("warning", labels[case.case.case_id], words.undecided_sentence(case))
         for case in unclear[:MAX_ANNOTATIONS]
     ]
     return lines

@@ -10,7 +10,7 @@ from rich.text import Text
 from benchbox.analyze.matching import REPORTS_DIFFER
 from benchbox.report import comparison_text as words
 from benchbox.report.text import UNKNOWN, clean
-from benchbox.schema.comparison import BETTER, WORSE, CaseComparison, Comparison, Verdict
+from benchbox.schema.comparison import BETTER, WORSE, CaseComparison, Comparison, MetricComparison, Verdict
 
 MAX_ROWS = 200
 """A table of ten thousand lines is not read, and takes longer than the comparison."""
@@ -28,6 +28,11 @@ def comparison_view(comparison: Comparison) -> RenderableType:
     parts += [
         _reason(case, labels[case.case.case_id]) for case in ordered[:MAX_ROWS] if _has_own_reason(case)
     ]
+    parts += [
+        Text.assemble(("more", _style("more")), f"  {labels[c.case.case_id]}: {words.regression_sentence(c)}")
+        for c in ordered[:MAX_ROWS]
+        if words.is_worse_elsewhere(c)
+    ]
     for cases, word in ((comparison.added, "added"), (comparison.missing, "missing")):
         parts += [Text(f"{word}  {labels[case.case_id]}", style="yellow") for case in cases[:MAX_ROWS]]
     parts += _differences(comparison)
@@ -40,12 +45,12 @@ def _table(cases: list[CaseComparison], labels: dict[str, str]) -> Table:
     extra = [m for m in words.METRIC_NAMES if any(x.metric == m for c in cases for x in c.metrics[1:])]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("case", overflow="fold")
-    table.add_column("samples/s", justify="right")
+    table.add_column("samples/s", justify="right", overflow="fold")
     table.add_column("ratio", justify="right", no_wrap=True)
-    table.add_column("interval", justify="right")
+    table.add_column("interval", justify="right", overflow="fold")
     for metric in extra:
-        table.add_column(words.METRIC_NAMES[metric], justify="right")
-    table.add_column("verdict")
+        table.add_column(words.METRIC_NAMES[metric], justify="right", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
     for case in cases:
         figures = {metric.metric: metric for metric in case.metrics}
         rate = figures.get("samples_per_second")
@@ -53,10 +58,16 @@ def _table(cases: list[CaseComparison], labels: dict[str, str]) -> Table:
         if rate is not None:
             both = (words.value_text(rate.metric, value) for value in (rate.base, rate.new))
             row = [" -> ".join(both), words.ratio_text(rate), words.interval_text(rate)]
-        row += [words.change_text(figures[m]) if m in figures else UNKNOWN for m in extra]
         cells = [Text(cell) for cell in row]
+        cells += [_change(figures.get(metric)) for metric in extra]
         table.add_row(Text(labels[case.case.case_id]), *cells, Text(case.verdict, style=_style(case.verdict)))
     return table
+
+
+def _change(metric: MetricComparison | None) -> Text:
+    if metric is None:
+        return Text(UNKNOWN)
+    return Text(words.change_text(metric), style=_style(metric.verdict))
 
 
 def _style(verdict: Verdict) -> str:

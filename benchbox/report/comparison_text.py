@@ -43,17 +43,21 @@ def worst_first(cases: Sequence[CaseComparison]) -> list[CaseComparison]:
 
 def ratio_text(metric: MetricComparison) -> str:
     """``0.971``."""
-    return f"{metric.ratio:.3f}" if 1e-3 < metric.ratio < 1e3 else f"{metric.ratio:.2e}"
+    return _factor(metric.ratio)
 
 
 def interval_text(metric: MetricComparison) -> str:
-    """``0.966 to 0.976``; unknown where there is none."""
+    """``0.966 to 0.976``; unknown where there is none, and unbounded where it says nothing."""
     interval = metric.ratio_interval
     if interval is None:
         return UNKNOWN
-    if interval.low < 1e-2 or interval.high > 1e2:
+    if interval.high > 1e2 * interval.low:
         return "unbounded"
-    return f"{interval.low:.3f} to {interval.high:.3f}"
+    return f"{_factor(interval.low)} to {_factor(interval.high)}"
+
+
+def _factor(value: float) -> str:
+    return f"{value:.3f}" if 0.1 <= value < 1e3 else significant(value)
 
 
 def value_text(metric: Metric, value: float) -> str:
@@ -65,15 +69,16 @@ def value_text(metric: Metric, value: float) -> str:
 
 def change_text(metric: MetricComparison) -> str:
     """``+1.2 % more``, the change and, unless it is ``same``, the verdict."""
-    change = f"{100 * (metric.ratio - 1):+.1f} %"
+    rounded_pct = round(100 * (metric.ratio - 1), 1) + 0.0  # nothing is not "-0.0"
+    change = f"{rounded_pct:+,.1f} %"
     return change if metric.verdict == "same" else f"{change} {metric.verdict}"
 
 
 def regression_sentence(case: CaseComparison) -> str:
-    """What became worse about a case."""
+    """``throughput slower: 2,243 -> 2,140, ratio 0.954 (…)``: all that became worse about a case."""
     parts = []
     if case.verdict == "regression":
-        parts.append(case.reason or "it does not end ok any more")
+        parts.append(f"regression: {case.reason or 'it does not end ok any more'}")
     parts += [
         f"{METRIC_NAMES[metric.metric]} {metric.verdict}: "
         f"{value_text(metric.metric, metric.base)} -> {value_text(metric.metric, metric.new)}, "
@@ -82,6 +87,19 @@ def regression_sentence(case: CaseComparison) -> str:
         if metric.verdict in WORSE
     ]
     return clean("; ".join(parts))
+
+
+def is_worse_elsewhere(case: CaseComparison) -> bool:
+    """Whether only memory or energy became worse, so that the case's own verdict does not say it."""
+    return case.is_worse() and case.verdict not in WORSE
+
+
+def undecided_sentence(case: CaseComparison) -> str:
+    """``inconclusive: the interval …``, or which other figure is too noisy to tell, and why."""
+    if case.verdict == "inconclusive":
+        return clean(f"inconclusive: {case.reason or ''}")
+    unclear = [metric for metric in case.metrics if metric.verdict == "inconclusive"]
+    return clean("; ".join(f"{METRIC_NAMES[m.metric]} inconclusive: {m.reason or ''}" for m in unclear))
 
 
 def heading(comparison: Comparison) -> str:
@@ -95,7 +113,9 @@ def counts_sentence(comparison: Comparison) -> str:
     counts = Counter(case.verdict for case in comparison.cases)
     parts = [f"{counts[verdict]} {verdict}" for verdict in _ORDER if counts[verdict]]
     for metric, word in METRIC_NAMES.items():
-        for verdict in ("more", "less"):
+        if metric == "samples_per_second":  # the cases' own verdict
+            continue
+        for verdict in ("more", "less", "inconclusive"):
             number = sum(
                 m.verdict == verdict for c in comparison.cases for m in c.metrics if m.metric == metric
             )
@@ -131,6 +151,8 @@ def forbidding(comparison: Comparison) -> list[IdentityDifference]:
 
 
 def way_out(comparison: Comparison) -> str | None:
-    """What to say so that the differences are the point; ``None`` where nothing forbids."""
-    names = dict.fromkeys(d.across for d in forbidding(comparison) if d.across is not None)
-    return " ".join(f"--across {clean(name)}" for name in names) or None
+    """All to say so that the differences are the point; ``None`` where nothing forbids."""
+    if not forbidding(comparison):
+        return None
+    names = dict.fromkeys(d.across for d in comparison.differences if d.across is not None)
+    return " ".join(f"--across {clean(name)}" for name in names)

@@ -53,6 +53,15 @@ def read_documents(files: Sequence[Path]) -> Documents:
     return Documents(tuple(reports), tuple(comparisons), tuple(histories), tuple(plans))
 
 
+def is_other_document(file: Path) -> bool:
+    """Whether ``file`` is a comparison, a history or a plan, and so no report that is broken.
+
+    Raises:
+        BadInputError: it cannot be read.
+    """
+    return written_by(read_raw(file)) is not None
+
+
 def _read_comparisons(file: Path) -> tuple[Comparison, ...]:
     try:
         return msgspec.json.decode(read_raw(file), type=_Comparisons).comparisons

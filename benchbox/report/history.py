@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchbox.report.text import case_labels, clean, significant
-from benchbox.schema.history import CaseHistory, History, LeftOut
+from benchbox.schema.history import CaseHistory, FirstFailure, History, LeftOut
 
 _BARS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 40
@@ -42,6 +42,8 @@ def history_view(history: History) -> RenderableType:
             )
             for place in range(len(case.changes))
         ]
+        if case.no_longer_ok is not None:
+            lines.append(Text(f"{labels[case.case.case_id]}: {failure_text(case.no_longer_ok)}", style="red"))
     if not any(case.changes for case in history.cases):
         lines.append(Text("no level changed", style="bold"))
     lines += [Text(clean(line), style="yellow") for line in _left_out(history.left_out)]
@@ -62,6 +64,13 @@ def change_text(case: CaseHistory, place: int) -> str:
     """``-4.8 % from runs/17/report.json on (2026-01-05T…)``."""
     change = case.changes[place]
     return clean(f"{100 * (change.ratio - 1):+.1f} % from {change.report} on ({change.created_at})")
+
+
+def failure_text(failure: FirstFailure) -> str:
+    """``oom from runs/17/report.json on (2026-01-05T…), so its course ends before``."""
+    return clean(
+        f"{failure.outcome} from {failure.report} on ({failure.created_at}), so its course ends before"
+    )
 
 
 def sparkline(values: Sequence[float]) -> str:

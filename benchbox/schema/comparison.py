@@ -74,6 +74,10 @@ class CaseComparison(Record, frozen=True, kw_only=True):
         """Whether anything became better."""
         return self.verdict in BETTER or any(metric.verdict in BETTER for metric in self.metrics)
 
+    def is_undecided(self) -> bool:
+        """Whether anything about the case is too noisy to tell."""
+        return "inconclusive" in (self.verdict, *(metric.verdict for metric in self.metrics))
+
 
 class IdentityDifference(Record, frozen=True, kw_only=True):
     """A field in which the two reports differ."""

@@ -67,12 +67,24 @@ class LevelChange(Record, frozen=True, kw_only=True):
     """The new level over the one before: medians of the reports at each."""
 
 
+class FirstFailure(Record, frozen=True, kw_only=True):
+    """From where on a case does not end ``ok`` any more."""
+
+    report: str
+    """The first one since the last that was ``ok``."""
+    created_at: str
+    outcome: Outcome
+    """Of that one."""
+
+
 class CaseHistory(Record, frozen=True, kw_only=True):
     """One case in all reports that measured it, oldest first."""
 
     case: Case
     points: tuple[HistoryPoint, ...]
     changes: tuple[LevelChange, ...]
+    no_longer_ok: FirstFailure | None = None
+    """``None`` where the newest report that tells how the case ended says ``ok``."""
 
 
 class LeftOut(Record, frozen=True, kw_only=True):

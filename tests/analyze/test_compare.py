@@ -162,6 +162,15 @@ def test_how_a_case_ends_is_compared_too(before: str | None, after: str | None, 
     assert result.is_worse() == (verdict == "regression")
 
 
+def test_memory_that_is_the_same_in_all_attempts_is_told_to_the_byte() -> None:
+    report = make_report()
+    (case, *_) = compare_sides(side_of("a", report), side_of("b", report), Thresholds()).cases
+    memory = report.cases[0].attempts[0].ranks[0].memory
+    assert memory is not None
+    assert case.metrics[1].metric == "peak_memory_allocated_bytes"
+    assert case.metrics[1].base == case.metrics[1].new == memory.peak_memory_allocated_bytes
+
+
 def test_a_report_against_itself_is_the_same_in_all() -> None:
     report = make_report()
     result = compare_sides(side_of("a", report), side_of("b", report), LIMITS)

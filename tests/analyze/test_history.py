@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import math
 import random
 from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace
+from rich.console import Console
 
 from benchbox.analyze.history import ReportRates, history_of, level_changes, rates_of
 from benchbox.errors import BadInputError
+from benchbox.report.history import history_view
 from tests.factories import make_report
 from tests.report.test_comparison_formats import slowed
 
@@ -121,3 +124,23 @@ def test_reports_of_another_environment_are_left_out_by_name() -> None:
     assert [(left.report, left.fields) for left in history.left_out] == [("day3", ("driver",))]
     assert len(history.cases[0].points) == 9
     assert history_of(made, frozenset({"driver"})).left_out == ()
+
+
+def test_a_case_that_does_not_end_ok_any_more_is_told_with_the_first_such_report() -> None:
+    report = make_report()
+    oom = next(result for result in report.cases if result.outcome == "oom")
+    failed = replace(report.cases[0], outcome="oom", reason="", summary=None, attempts=oom.attempts)
+    made = []
+    for day in range(1, 9):
+        cases = (failed if day in (3, 6, 7, 8) else report.cases[0], *report.cases[1:])
+        dated = replace(report, created_at=f"2026-03-{day:02d}T12:00:00+00:00", cases=cases)
+        made.append(rates_of(f"day{day}", dated))
+    first, *others = history_of(made).cases
+    assert first.no_longer_ok is not None
+    assert (first.no_longer_ok.report, first.no_longer_ok.outcome) == ("day6", "oom")
+    assert [case.no_longer_ok for case in others] == [None] * 4
+    assert history_of(made[:5]).cases[0].no_longer_ok is None
+    console = Console(width=200, file=io.StringIO())
+    console.print(history_view(history_of(made)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "reference-cnn b32 fp32: oom from day6 on (2026-03-06T12:00:00+00:00), so its course" in text

@@ -14,12 +14,17 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from benchbox.analyze.matching import compare_sides, side_of
+from benchbox.report import comparison_markdown
 from benchbox.report.comparison_files import (
     render_comparison_csv,
     render_comparison_json,
     render_comparison_junit,
 )
-from benchbox.report.comparison_markdown import github_annotations, render_comparison_markdown
+from benchbox.report.comparison_markdown import (
+    github_annotations,
+    github_summary,
+    render_comparison_markdown,
+)
 from benchbox.report.comparison_terminal import comparison_view
 from benchbox.schema import Report
 from benchbox.schema.comparison import Comparison, Thresholds
@@ -85,8 +90,19 @@ def test_markdown_puts_the_worst_first() -> None:
 def test_github_annotations() -> None:
     lines = github_annotations(slower())
     assert len(lines) == 5
-    assert lines[0].startswith("::error title=benchbox%3A reference-cnn b32 fp32::is oom")
+    assert lines[0].startswith("::error title=benchbox%3A reference-cnn b32 fp32::regression: is oom")
     assert all("slower" in line for line in lines[1:])
+
+
+def test_a_summary_is_never_larger_than_github_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [slower(), slower()]
+    monkeypatch.setattr(comparison_markdown, "MAX_SUMMARY_BYTES", 3500)
+    text = github_summary(both)
+    assert len(text.encode()) <= 3500
+    assert text.count("| regression |") == 2
+    assert text.count("cases are left out") == 2
+    monkeypatch.undo()
+    assert github_summary(both) == "\n".join(map(render_comparison_markdown, both))
 
 
 def test_junit() -> None:
@@ -95,6 +111,78 @@ def test_junit() -> None:
     assert suite is not None
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("8", "5", "0")
     assert len(root.findall(".//failure")) == 5
+
+
+def with_memory(report: Report, factors: tuple[float, float, float]) -> Report:
+    """The attempts of the first case take so many times the memory."""
+    first = report.cases[0]
+    attempts = []
+    for attempt, factor in zip(first.attempts, factors, strict=True):
+        memory = attempt.ranks[0].memory
+        assert memory is not None
+        assert memory.peak_memory_allocated_bytes is not None
+        memory = replace(
+            memory, peak_memory_allocated_bytes=round(memory.peak_memory_allocated_bytes * factor)
+        )
+        attempts.append(replace(attempt, ranks=(replace(attempt.ranks[0], memory=memory),)))
+    return replace(report, cases=(replace(first, attempts=tuple(attempts)), *report.cases[1:]))
+
+
+def test_a_case_that_takes_more_memory_is_named_in_every_format() -> None:
+    comparison = compared(make_report(), with_memory(make_report(), (1.2, 1.2, 1.2)))
+    assert comparison.cases[0].verdict == "same"
+    sentence = "peak memory more: 3.86 GiB -> 4.63 GiB, ratio 1.200"
+    assert f"more  reference-cnn b32 fp32: {sentence}" in shown(comparison)
+    assert f"- reference-cnn b32 fp32: {sentence.replace('>', chr(92) + '>')}" in render_comparison_markdown(
+        comparison
+    )
+    assert github_annotations(comparison)[0].split("::")[2].startswith(sentence)
+    failure = ElementTree.fromstring(render_comparison_junit([comparison], strict=False)).find(".//failure")
+    assert failure is not None
+    assert failure.get("message", "").startswith(sentence)
+
+
+def test_memory_that_is_too_noisy_to_tell_is_told_where_strict_fails_for_it() -> None:
+    comparison = compared(make_report(), with_memory(make_report(), (0.7, 1.0, 1.5)))
+    assert comparison.cases[0].is_undecided()
+    assert "8 same, 1 with inconclusive peak memory" in shown(comparison)
+    assert [line[:9] for line in github_annotations(comparison)] == ["::warning"]
+    for strict, errors in ((True, 1), (False, 0)):
+        text = render_comparison_junit([comparison], strict=strict)
+        assert f'failures="0" errors="{errors}" skipped="0"' in text
+        assert text.count('<error message="peak memory inconclusive: ') == errors
+
+
+def test_reports_without_a_case_in_common_fail_where_a_job_shows_its_results() -> None:
+    report = make_report()
+    base, new = (
+        replace(report, cases=cases, suite=replace(report.suite, cases=tuple(c.case for c in cases)))
+        for cases in (report.cases[:2], report.cases[2:])
+    )
+    comparison = compared(base, new)
+    assert comparison.cases == ()
+    text = render_comparison_junit([comparison], strict=False)
+    assert 'tests="1" failures="0" errors="1"' in text
+    assert '<error message="no case in common; 6 added; 2 missing"/>' in text
+    assert github_annotations(comparison) == [
+        "::error title=benchbox%3A not comparable::no case in common; 6 added; 2 missing"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("factor", "says"), [(1 / 200, "200.000  199.235 to 200.767"), (200.0, "0.00500  0.00498 to 0.00502")]
+)
+def test_a_ratio_of_hundreds_keeps_its_interval(factor: float, says: str) -> None:
+    assert says in shown(compared(make_report(), slowed(make_report(), factor)))
+
+
+def test_a_narrow_terminal_cuts_off_neither_figures_nor_verdicts() -> None:
+    report = make_report()
+    other = replace(report, environment=replace(report.environment, driver="1"))
+    text = shown(compared(report, slowed(report, 1 / 200)), width=60)
+    text += shown(compared(report, other), width=40)
+    assert "…" not in text
+    assert text.count(" not-comparable\n") == 8 + 1  # the rows, and the sentence that counts them
 
 
 def test_json_and_csv_hold_the_figures() -> None:

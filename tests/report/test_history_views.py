@@ -49,6 +49,26 @@ def test_from_folders_to_the_report_that_changed_the_level(folder: Path) -> None
     assert json.loads(asked.stdout)["cases"][0]["changes"][0]["report"].endswith("5/report.json")
 
 
+def test_what_versus_leaves_beside_its_reports_is_no_broken_report(folder: Path) -> None:
+    report = str(folder / "1" / "report.json")
+    compared = CliRunner().invoke(app, ["compare", report, report, "--format", "json"])
+    (folder / "comparison.json").write_text(compared.stdout)
+    asked = CliRunner().invoke(app, ["history", str(folder), "--format", "json"])
+    assert json.loads(asked.stdout)["num_reports"] == 8
+    named = CliRunner().invoke(app, ["history", str(folder / "comparison.json")])
+    assert isinstance(named.exception, BadInputError)
+    (folder / "broken.json").write_text("{}")
+    assert isinstance(CliRunner().invoke(app, ["history", str(folder)]).exception, BadInputError)
+
+
+def test_a_report_that_is_found_twice_stands_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    asked = CliRunner().invoke(app, ["history", "1", str(folder), "./2/../2", "--format", "json"])
+    document = json.loads(asked.stdout)
+    assert document["num_reports"] == 8
+    assert document["cases"][0]["points"][0]["report"] == "1/report.json"
+
+
 def test_a_plot_is_drawn_and_another_format_refused(folder: Path) -> None:
     drawn = CliRunner().invoke(app, ["history", str(folder), "--plot", str(folder / "h.svg")])
     assert drawn.exit_code == 0
