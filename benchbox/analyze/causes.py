@@ -12,6 +12,7 @@ from benchbox.stats import mean
 
 _MIN_KERNEL_SHARE = 0.1
 _MIN_FAULTS_A_STEP = 100
+_NEAR_A_CEILING = 0.3
 _WAITS = ("communication", "other")
 """Among several ranks the host waits for the others in calls that have no class."""
 _MAX_NS_A_FAULT = 100_000
@@ -235,9 +236,18 @@ def _group(bottleneck: Bottleneck, group: Sequence[Place], scale: float) -> Caus
                 figures.append(
                     Evidence(what=f"{place.operator_class}, {what}", value=value, unit="FLOP/byte")
                 )
-    inferred = sum(place.share for place in group if place.bound == "neither")
+    inferred = sum(place.share for place in group if _is_inferred(place, bottleneck))
     share = sum(place.share for place in group)
     return Cause(bottleneck, scale * share, tuple(figures), direct=inferred < 0.5 * share)
+
+
+def _is_inferred(place: Place, bottleneck: Bottleneck) -> bool:
+    """Whether a ceiling is named that is far: something else holds the class back as well."""
+    if place.bound == "neither":
+        return True
+    if bottleneck not in ("compute", "memory-bandwidth") or place.reached is None:
+        return False
+    return place.reached < _NEAR_A_CEILING
 
 
 def _whole_ns(gathered: Gathered) -> int:

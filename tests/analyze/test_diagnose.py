@@ -162,6 +162,13 @@ def test_operators_that_move_more_than_they_compute_are_bound_by_bandwidth() -> 
     assert told(diagnosed(profile=profiled(*MOVING))) == ("memory-bandwidth", "sure")
 
 
+@pytest.mark.parametrize(("flops", "sureness"), [(200, "sure"), (60, "unsure")])
+def test_products_far_from_their_ceiling_are_never_compute_for_sure(flops: float, sureness: str) -> None:
+    """200 GFLOP in 6.5 ms are 77 % of the rate of convolutions, 60 are 23 %."""
+    found = diagnosed(profile=profiled(operator("convolution", 6.5, flops=flops), PRODUCTS[2]))
+    assert told(found) == ("compute", sureness)
+
+
 def test_the_update_of_the_weights_is_the_optimizer_and_a_larger_batch_the_advice() -> None:
     found = diagnosed(profile=profiled(*UPDATING), batch_split=split(0.75))
     assert told(found) == ("optimizer", "sure")
