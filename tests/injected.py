@@ -79,9 +79,9 @@ class Injected(NamedTuple):
     memory_above_need: float | None = None
     """The worker is held to its need (of data, by a run without a limit) times this."""
     slow: bool = False
-    """Takes so long on two processors that only `make perf` runs it."""
+    """Takes so long on two processors that no other test waits for it."""
     large: bool = False
-    """Too large for a short run: only `make slow` and `make perf` run it."""
+    """Too large for a short run: only `make slow` runs it."""
     plain: bool = False
     """Holds so much of a step, or rests so little on time, that a short run tells it beside other work."""
     burners: int = 0

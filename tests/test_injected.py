@@ -101,7 +101,7 @@ def test_nearly_all_verdicts_are_right(results: Results) -> None:
     nearly_all_right(results, QUICK)
 
 
-@pytest.mark.perf
+@pytest.mark.slow
 def test_the_long_ones_are_right_too(results: Results) -> None:
     """Among them the reference model at batch 4 and 64, between which the verdict flips."""
     for name in TABLE:

@@ -13,6 +13,8 @@ from benchbox.stats import mean
 _MIN_KERNEL_SHARE = 0.1
 _MIN_FAULTS_A_STEP = 100
 _NEAR_A_CEILING = 0.3
+_SURELY_WAITED = 0.4
+"""Of the step, for collectives, by the interval's lower end."""
 _WAITS = ("communication", "other")
 """Among several ranks the host waits for the others in calls that have no class."""
 _MAX_NS_A_FAULT = 100_000
@@ -61,7 +63,7 @@ def _input(gathered: Gathered) -> Cause | None:
                 value=ablation.on_device_step_time_ns,
                 unit="ns",
             ),
-            percent("of the step is waiting for input", max(0.0, share)),
+            percent("of the step goes away with a ready batch", max(0.0, share)),
         )
         return Cause("input", max(0.0, share), figures)
     if phases is None or gathered.case.data == "device":
@@ -82,7 +84,8 @@ def _communication(gathered: Gathered) -> Cause | None:
             Evidence(what="sent by each rank in a step", value=known[0].bytes_per_step, unit="bytes"),
             *_of_the_wire(known, gathered.all_reduce_bytes_per_s),
         )
-        return Cause("communication", share, figures)
+        surely = min(c.exposed_interval_ns.low / max(1, c.step_time_on_ns) for c in known)
+        return Cause("communication", share, figures, direct=surely >= _SURELY_WAITED)
     profile = gathered.profile
     whole = sum(o.time_ns for o in profile.operators) if profile else 0
     waits = sum(o.time_ns for o in profile.operators if o.operator_class in _WAITS) if profile else 0

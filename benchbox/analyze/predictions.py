@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchbox.analyze.gathered import Gathered
-from benchbox.analyze.roofline import Place, rates
+from benchbox.analyze.roofline import Place, Rates, rates
 from benchbox.schema import Ceilings, HardwareProfile, Interval, OperatorClass, Precision
 
 _SLACK = 0.1
 """What nothing foresees: caches that no longer hold, other kernels for other shapes."""
+_CAST_BYTES = 12
+"""A parameter: fp32 read and 16 bits written, and back again for its gradient."""
 _PRODUCTS: frozenset[OperatorClass] = frozenset(("matmul", "convolution"))
 _ELEMENTWISE: frozenset[OperatorClass] = frozenset(("activation", "normalization", "pooling"))
 
@@ -62,7 +65,8 @@ def by_precision(
 ) -> PrecisionGain | None:
     """Products at the other precision's rate, the rest as it is or, at best, with half the bytes.
 
-    Products that memory bounds gain half of their bytes and pay for casting the weights, so at worst nothing.
+    Products gain no more than half of their bytes allow; at worst autocast's copies of weights and gradients
+    come on top. Products that memory bounds read, round and write every weight before it is used.
     ``None`` where one of the two rates is unknown.
     """
     now, then = (rates(each, ceilings, profile) for each in (gathered.case.precision, precision))
@@ -75,9 +79,11 @@ def by_precision(
     if max(ratios.values()) < 1.1:
         return None
     slow = fast = 1.0
+    if now.bytes and gathered.num_parameters:
+        slow += _CAST_BYTES * gathered.num_parameters / now.bytes / (gathered.step_ns / 1e9)
     for place in places:
         if place.operator_class in _PRODUCTS:
-            ratio = max(1.0, ratios[place.operator_class])
+            ratio = max(1.0, min(ratios[place.operator_class], _ratio_of_bytes(place, now)))
             if place.bound == "compute":
                 slow -= place.share * (1 - 1 / (1 + 0.4 * (ratio - 1)))
                 fast -= place.share * (1 - 1 / (1.2 * ratio))
@@ -91,6 +97,14 @@ def by_precision(
     products = sum(p.share for p in places if p.operator_class in _PRODUCTS)
     ratio = weighed / products if products else ratios["matmul"]
     return PrecisionGain(ratio, Interval(low=1 / slow * (1 - _SLACK), high=1 / max(0.02, fast)))
+
+
+def _ratio_of_bytes(place: Place, now: Rates) -> float:
+    """The rate at which memory bounds products of half the bytes, over their arithmetic's ceiling now."""
+    rate = now.convolution_flops if place.operator_class == "convolution" else now.matmul_flops
+    if place.intensity is None or not now.bytes or not rate:
+        return math.inf
+    return 2 * place.intensity * now.bytes / rate
 
 
 def by_channels_last(places: Sequence[Place]) -> Interval | None:

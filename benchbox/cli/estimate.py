@@ -28,6 +28,7 @@ def estimate(
     from benchbox.plan.hardware import find_profile, load_profiles
     from benchbox.plan.suite import find_suite, load_suite
     from benchbox.report.estimates import csv_estimate, markdown_estimate, terminal_estimate
+    from benchbox.report.text import indented_json
     from benchbox.schema import SuiteEstimate
 
     path = find_suite(suite)
@@ -56,6 +57,4 @@ def estimate(
         case "csv":
             sys.stdout.write(csv_estimate(result))
         case "json":
-            import msgspec
-
-            sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+            sys.stdout.write(indented_json(result))

@@ -15,6 +15,7 @@ from benchbox.errors import BenchboxError, WouldOverwriteError
 from benchbox.measure.devices import find_devices
 from benchbox.measure.launch import WorkerServer, inherited_variables, tuned_allocator
 from benchbox.measure.nvml import Nvml
+from benchbox.measure.placement import num_threads_on
 from benchbox.measure.torch_facts import ask_torch
 from benchbox.plan.hardware import profile_to_toml
 from benchbox.plan.tomlfile import printable
@@ -44,7 +45,7 @@ def device_to_probe(choice: str) -> DeviceFacts | None:
 
 
 def run_probe(device: str, host: HostFacts, seconds_per_probe: float = 2.0) -> ProbeResult:
-    """Probe ``device`` (``cpu`` or ``cuda:N``); on a CPU with a thread for each usable processor.
+    """Probe ``device`` (``cpu`` or ``cuda:N``); on a CPU with as many threads as a worker has.
 
     Raises:
         BenchboxError: the probe failed or hung; the text ends with the last line that it printed.
@@ -54,7 +55,7 @@ def run_probe(device: str, host: HostFacts, seconds_per_probe: float = 2.0) -> P
         command = [sys.executable, "-P", "-m", "benchbox.worker.probe", "--out", str(out), "--device", device]
         command += ["--seconds", str(seconds_per_probe)]
         if device == "cpu":
-            command += ["--threads", str(host.num_usable_processors)]
+            command += ["--threads", str(num_threads_on(host))]
         # As the worker of a run has it, so that a CPU's figures are the ceiling of that worker.
         variables = inherited_variables() | tuned_allocator()
         timeout_s = BASE_TIMEOUT_S + 2 * MAX_PROBES * seconds_per_probe

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from benchbox.measure.devices import visible_devices
 from benchbox.measure.host_facts import host_facts
 from benchbox.plan.supported import Machine
-from benchbox.schema import Case, DeviceFacts, MeasureSettings, TorchFacts
+from benchbox.schema import Case, DeviceFacts, HostFacts, MeasureSettings, TorchFacts
 
 
 class Placement(NamedTuple):
@@ -69,5 +69,9 @@ class Placement(NamedTuple):
 
 def default_num_threads() -> int:
     """One arithmetic thread for each physical core that this process may use."""
-    host = host_facts()
+    return num_threads_on(host_facts())
+
+
+def num_threads_on(host: HostFacts) -> int:
+    """One for each physical core that may be used."""
     return min(host.num_physical_cores or host.num_usable_processors, host.num_usable_processors)

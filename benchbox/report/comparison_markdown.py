@@ -26,7 +26,7 @@ def render_comparison_markdown(comparison: Comparison, max_rows: int = MAX_ROWS)
         lines += [*_table(ordered[:max_rows], labels), ""]
     if len(ordered) > max_rows:
         lines += [f"{len(ordered) - max_rows} more cases are left out.", ""]
-    reasons = [case for case in ordered[:max_rows] if case.verdict in ("regression", "improvement")]
+    reasons = [case for case in ordered[:max_rows] if case.reason]
     notes = [f"{case.verdict}: {labels[case.case.case_id]}: {clean(case.reason or '')}" for case in reasons]
     notes += [
         f"{labels[case.case.case_id]}: {words.regression_sentence(case)}"

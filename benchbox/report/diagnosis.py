@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from benchbox.analyze.gathered import gather
 from benchbox.analyze.roofline import Place, places, rates
 from benchbox.report.markdown_table import pipe_table
-from benchbox.report.text import clean, duration, escape_markdown, memory, percent, significant
+from benchbox.report.text import clean, duration, escape_markdown, indented_json, memory, percent, significant
 from benchbox.schema import (
     CaseResult,
     Ceilings,
@@ -219,8 +217,7 @@ def trial_text(trial: Trial, label: str) -> str:
 def as_json(results: Sequence[CaseResult], trial: Trial | None) -> str:
     """``{"cases": [{"case_id", "diagnosis"}], "trial"}``; ``trial`` is null where nothing was tried."""
     cases = [{"case_id": r.case.case_id, "diagnosis": r.diagnosis} for r in results]
-    text = msgspec.json.encode({"cases": cases, "trial": trial})
-    return msgspec.json.format(text, indent=1).decode() + "\n"
+    return indented_json({"cases": cases, "trial": trial})
 
 
 def evidence_text(evidence: Evidence) -> str:

@@ -7,11 +7,9 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from benchbox.report.csvfile import csv_cell
 from benchbox.report.markdown_table import pipe_table
-from benchbox.report.text import clean, escape_markdown, significant
+from benchbox.report.text import clean, escape_markdown, indented_json, significant
 from benchbox.schema import GradedPair, GradeFigures, GradeGroup, GradeResult, LeftOut
 
 if TYPE_CHECKING:
@@ -63,7 +61,7 @@ def render_grade_markdown(result: GradeResult) -> str:
 
 def render_grade_json(result: GradeResult) -> str:
     """Everything, each pair included."""
-    return msgspec.json.format(msgspec.json.encode(result), indent=1).decode() + "\n"
+    return indented_json(result)
 
 
 def render_grade_csv(result: GradeResult) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import msgspec
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,7 +11,16 @@ from rich.text import Text
 
 from benchbox.report.markdown_table import pipe_table
 from benchbox.report.sentences import environment_line
-from benchbox.report.text import UNKNOWN, case_label, clean, duration, escape_markdown, memory, percent
+from benchbox.report.text import (
+    UNKNOWN,
+    case_label,
+    clean,
+    duration,
+    escape_markdown,
+    indented_json,
+    memory,
+    percent,
+)
 from benchbox.report.text import significant as rounded
 from benchbox.schema import BatchTry, Case, ConfigurationResult, MaxBatchReport
 
@@ -90,7 +98,7 @@ def render_markdown(report: MaxBatchReport) -> str:
 
 def render_json(report: MaxBatchReport) -> str:
     """The whole record."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=1).decode() + "\n"
+    return indented_json(report)
 
 
 def _heading(report: MaxBatchReport) -> str:

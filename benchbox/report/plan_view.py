@@ -14,7 +14,7 @@ from benchbox.errors import BadInputError
 from benchbox.report.csvfile import csv_cell
 from benchbox.report.files import read_raw
 from benchbox.report.markdown_table import pipe_table
-from benchbox.report.text import UNKNOWN, clean, escape_markdown, significant
+from benchbox.report.text import UNKNOWN, clean, escape_markdown, indented_json, significant
 from benchbox.schema import Answer, Configuration, Estimate, PlanResult
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def plan_table(result: PlanResult, top: int) -> tuple[tuple[str, ...], list[tupl
 
 def render_plan_json(result: PlanResult) -> str:
     """Everything."""
-    return msgspec.json.format(msgspec.json.encode(result), indent=1).decode() + "\n"
+    return indented_json(result)
 
 
 def read_plan(path: Path) -> PlanResult:
@@ -192,10 +192,10 @@ def plan_closing(result: PlanResult) -> list[str]:
         lines.append(f"prices of {result.prices_date.isoformat()}, in {result.currency}")
     refused = [
         f"left out: {entry.num} configurations: {clean(entry.reason)} "
-        f"(e.g. {clean(entry.example, limit=90)}); would settle it: {entry.settled_by}"
+        f"(e.g. {clean(entry.example, limit=90)}); would settle it: {clean(entry.settled_by, limit=200)}"
         for entry in result.refused
     ]
-    return [*lines, *refused, *result.notes]
+    return [*lines, *refused, *(clean(note, limit=2000) for note in result.notes)]
 
 
 def _place(result: PlanResult, place: int) -> str:

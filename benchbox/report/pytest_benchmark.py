@@ -10,7 +10,7 @@ import msgspec
 from benchbox.analyze.ranks import longest_steps
 from benchbox.errors import BadInputError
 from benchbox.report.facts import device_name, outcome_word
-from benchbox.report.text import case_labels, clean
+from benchbox.report.text import case_labels, clean, indented_json
 from benchbox.schema import CaseResult, Environment, Report
 
 
@@ -47,7 +47,7 @@ def render_pytest_benchmark(reports: Sequence[Report]) -> str:
         "datetime": clean(report.created_at),
         "version": pytest_benchmark.__version__,
     }
-    return msgspec.json.format(msgspec.json.encode(document), indent=4).decode() + "\n"
+    return indented_json(document, indent=4)
 
 
 def extra_info(result: CaseResult, report: Report) -> dict[str, Any]:

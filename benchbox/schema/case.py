@@ -71,7 +71,7 @@ class MeasureSettings(Record, frozen=True, kw_only=True):
     """An attempt that lasts longer is ended as ``timeout``; ``None``: 5 x max_seconds + 120."""
     host_allocator: HostAllocator = "tuned"
     num_threads: PositiveInt | None = None
-    """Arithmetic threads of the worker; ``None``: one for each processor that it may use."""
+    """Arithmetic threads of the worker; ``None``: one for each physical core that it may use."""
     cudnn_benchmark: bool = True
     num_phase_steps: Annotated[int, Meta(ge=0, le=1000)] = 5
     """Steps of the separate pass that times phases; 0 leaves it out."""
