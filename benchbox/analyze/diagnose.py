@@ -5,7 +5,7 @@ The rules, and why they are these, are in docs/diagnose.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -33,6 +33,7 @@ _SURE = 0.5
 _AHEAD = 1.5
 """By this factor a cause is ahead of the next one, where the verdict is to be sure."""
 _AVOIDABLE: frozenset[Bottleneck] = frozenset(("input", "host-memory", "communication"))
+_OF_THE_DEVICE: frozenset[Bottleneck] = frozenset(("compute", "memory-bandwidth", "optimizer"))
 _OUTSIDE: frozenset[Bottleneck] = frozenset(("input", "host-launch", "communication"))
 
 
@@ -54,6 +55,8 @@ def diagnose_case(
     attempts = [attempt for attempt in result.attempts if attempt.outcome == "ok"]
     bottleneck, sureness, evidence = _verdict(gathered, causes)
 
+    if bottleneck in _OF_THE_DEVICE:
+        evidence = (*evidence, *_activity(gathered))
     leading = causes[0] if causes else None
     matters = leading is None or leading.bottleneck not in _OUTSIDE or leading.share < _SURE
     for name, standing in (
@@ -91,6 +94,11 @@ def _verdict(
         return leading.bottleneck, "sure", evidence
     clear = leading.share >= _AHEAD * next_share or leading.bottleneck in _AVOIDABLE
     return leading.bottleneck, ("likely" if clear and leading.direct else "unsure"), evidence
+
+
+def _activity(gathered: Gathered) -> Iterator[Evidence]:
+    for name, pct in gathered.activity_pct:
+        yield Evidence(what=f"of the time {name}, by the device's counters", value=pct, unit="%")
 
 
 def _fixed_share(gathered: Gathered) -> float | None:

@@ -19,6 +19,12 @@ from benchbox.schema import (
 )
 from benchbox.stats import mean
 
+_ACTIVITIES = (
+    ("the multiprocessors work", "sm_activity_pct"),
+    ("the tensor pipe works", "tensor_activity_pct"),
+    ("the memory works", "dram_activity_pct"),
+)
+
 
 class Gathered(NamedTuple):
     """Of the ``ok`` attempts of one case; ``None`` where no rank knows."""
@@ -37,6 +43,8 @@ class Gathered(NamedTuple):
     """What all-reduces among the case's own ranks reached."""
     busy_pct: float | None = None
     """Share of the measured time in which some kernel ran, by the driver."""
+    activity_pct: tuple[tuple[str, float], ...] = ()
+    """Share of it in which parts of the device worked, by its GPM counters; those that were read."""
 
 
 def gather(result: CaseResult) -> Gathered | None:
@@ -58,16 +66,19 @@ def gather(result: CaseResult) -> Gathered | None:
         communication=next((rank.communication for rank in ranks if rank.communication), None),
         num_parameters=flops.num_parameters if flops else None,
         all_reduce_bytes_per_s=best_all_reduce(measured),
-        busy_pct=_busy_pct(measured),
+        busy_pct=_mean_sample(measured, "utilization_gpu_pct"),
+        activity_pct=tuple(
+            (name, pct) for name, field in _ACTIVITIES if (pct := _mean_sample(measured, field)) is not None
+        ),
     )
 
 
-def _busy_pct(measured: Sequence[AttemptResult]) -> float | None:
+def _mean_sample(measured: Sequence[AttemptResult], field: str) -> float | None:
     samples = [
         pct
         for attempt in measured
         for device in attempt.devices
-        for pct in device.utilization_gpu_pct or ()
+        for pct in getattr(device, field) or ()
         if pct is not None
     ]
     return mean(samples) if samples else None

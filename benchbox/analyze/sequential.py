@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from benchbox.analyze.compare import FALSE_ALARM
 from benchbox.analyze.matching import Side, compare_sides
-from benchbox.schema.comparison import CaseComparison, Comparison, Thresholds
+from benchbox.schema.comparison import CaseComparison, Comparison, MetricComparison, Thresholds
 
 
 class Looks:
@@ -21,6 +21,7 @@ class Looks:
         self._across = across
         self._num_looks = 0
         self._decided: dict[str, CaseComparison] = {}
+        self._figures: dict[str, dict[str, MetricComparison]] = {}
         self._latest: Comparison | None = None
 
     def look(self, base: Side, new: Side) -> Comparison:
@@ -28,10 +29,7 @@ class Looks:
         self._num_looks += 1
         share = 1 / (self._num_looks * (self._num_looks + 1))
         found = compare_sides(base, new, self._thresholds, self._across, paired=True, share=share)
-        cases = tuple(self._decided.get(case.case.case_id, case) for case in found.cases)
-        for case in cases:
-            if case.verdict != "inconclusive":
-                self._decided[case.case.case_id] = case
+        cases = tuple(map(self._as_decided, found.cases))
         first = self._latest or found
         # Later looks have wider intervals: the first look's confidence is the least of all, the false alarms
         # of all looks together are the whole rate.
@@ -43,8 +41,23 @@ class Looks:
         )
         return self._latest
 
+    def _as_decided(self, case: CaseComparison) -> CaseComparison:
+        """``case`` with every figure that was decided before as it was then."""
+        case_id = case.case.case_id
+        if case_id in self._decided:
+            return self._decided[case_id]
+        known = self._figures.setdefault(case_id, {})
+        metrics = tuple(known.get(metric.metric, metric) for metric in case.metrics)
+        known |= {metric.metric: metric for metric in metrics if metric.verdict != "inconclusive"}
+        if metrics and case.verdict == case.metrics[0].verdict:  # and not its outcome's
+            case = replace(case, verdict=metrics[0].verdict, reason=metrics[0].reason)
+        case = replace(case, metrics=metrics)
+        if not case.is_undecided():
+            self._decided[case_id] = case
+        return case
+
     def undecided(self) -> list[str]:
-        """The ids of the cases whose throughput is not decided at the latest look."""
+        """The ids of the cases of which some figure is not decided at the latest look."""
         if self._latest is None:
             return []
-        return [case.case.case_id for case in self._latest.cases if case.verdict == "inconclusive"]
+        return [case.case.case_id for case in self._latest.cases if case.is_undecided()]

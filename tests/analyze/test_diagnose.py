@@ -427,6 +427,18 @@ def test_the_profiles_reached_rates_serve_where_the_run_has_no_ceilings() -> Non
     )
 
 
+def test_what_the_devices_counters_say_stands_behind_a_verdict_on_the_device() -> None:
+    """A compute-bound fp32 step on a device whose tensor pipe does nothing."""
+    samples = {"tensor_activity_pct": (0.0, 0.5) * 3, "dram_activity_pct": (40.0, None) * 3}
+    found = diagnosed(profile=profiled(*PRODUCTS), samples=samples)
+    told_by_counters = {e.what: e.value for e in found.evidence if "counters" in e.what}
+    assert told_by_counters["of the time the tensor pipe works, by the device's counters"] == 0.25
+    assert told_by_counters["of the time the memory works, by the device's counters"] == 40.0
+    waiting = diagnosed(profile=profiled(*PRODUCTS[:1], idle_ms=8), samples=samples)
+    assert waiting.bottleneck == "host-launch"
+    assert not any("counters" in e.what for e in waiting.evidence)
+
+
 def test_the_drivers_utilization_is_evidence_of_idleness_alone() -> None:
     """It says that some kernel ran, and nothing of how well; kernels that were profiled tell more."""
     busy, idle = ({"utilization_gpu_pct": (pct,) * 6} for pct in (100.0, 30.0))

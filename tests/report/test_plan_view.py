@@ -67,6 +67,21 @@ def test_the_terminal_shows_answers_and_ranks_within_80_columns(inputs: list[str
         assert word in text
 
 
+def test_nothing_in_a_report_reaches_the_terminal_or_a_runner(inputs: list[str]) -> None:
+    """Neither as an escape sequence nor as a command."""
+    path = Path(inputs[0])
+    report = read_report(path)
+    name = "evil\x1b[2J ##[error]boo"
+    device = replace(report.environment.devices[0], name=name)
+    environment = replace(report.environment, devices=(device,) * len(report.environment.devices))
+    write_report(replace(report, environment=environment, hardware_profile=None), path)
+    texts = {form: run(*inputs, "--format", form) for form in ("terminal", "markdown", "json", "csv")}
+    assert all("\x1b" not in text for text in texts.values())
+    assert "evil" in texts["terminal"]
+    assert "##" not in texts["json"]
+    assert "##[error]boo" in json.dumps(json.loads(texts["json"]))
+
+
 def test_markdown_json_and_csv_agree(inputs: list[str]) -> None:
     data = json.loads(run(*inputs, "--format", "json", "--counts", "1"))
     rows = list(csv.DictReader(io.StringIO(run(*inputs, "--format", "csv", "--counts", "1"))))
