@@ -29,6 +29,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--benchbox-device", default="auto", help="auto, cpu, cuda, or GPUs: cuda:0,cuda:1 or UUIDs"
     )
     group.addoption("--benchbox-against", default=None, help="report.json: fail what became worse")
+    group.addoption(
+        "--benchbox-threshold", default=2.0, type=float, help="smallest change that matters, in %%"
+    )
+    group.addoption("--benchbox-across", default=[], action="append", help="a field that may differ")
     group.addoption("--benchbox-out", default=None, help="folder to keep the reports in, one folder a suite")
 
 
@@ -86,6 +90,8 @@ class SuiteFile(pytest.Module):
 
         import msgspec
 
+        from benchbox.analyze.identity import check_across
+        from benchbox.cli.compare import thresholds_of
         from benchbox.errors import WouldOverwriteError
         from benchbox.measure.runner import SuiteRun
         from benchbox.report.files import write_report
@@ -102,6 +108,8 @@ class SuiteFile(pytest.Module):
         cases = tuple(case for case in self.suite.cases if case.case_id in selected)
         suite = msgspec.structs.replace(self.suite, cases=cases)
         base = self._base()  # first: one that cannot be read is not worth minutes of measuring
+        thresholds = thresholds_of(self.config.getoption("--benchbox-threshold"))
+        across = check_across(self.config.getoption("--benchbox-across"))
         kept = self.config.getoption("--benchbox-out")
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(kept or scratch, suite.name)
@@ -115,9 +123,8 @@ class SuiteFile(pytest.Module):
                 write_report(report, folder / "report.json")
         if base is not None:
             from benchbox.analyze.matching import compare_sides, side_of
-            from benchbox.schema.comparison import Thresholds
 
-            found = compare_sides(base, side_of("this run", report), Thresholds())
+            found = compare_sides(base, side_of("this run", report), thresholds, across)
             self.comparisons = {case.case.case_id: case for case in found.cases}
         return report
 

@@ -150,6 +150,30 @@ def test_a_case_that_became_worse_than_in_a_report_fails(called: Run) -> None:
     assert "1 passed" in done.stdout
 
 
+def test_how_a_report_is_held_against_another_can_be_said(called: Run) -> None:
+    """Another torch is not comparable, unless that is the point; and no threshold is below zero."""
+    environment = called.report.environment
+    environment = replace(environment, software=replace(environment.software, torch="0.1"))
+    attempts = [
+        replace(a, ranks=(replace(a.ranks[0], step_time_ns=(1,) * len(a.ranks[0].step_time_ns)),))
+        for a in called.report.cases[0].attempts
+    ]
+    case = replace(called.report.cases[0], attempts=tuple(attempts))
+    suite = replace(called.report.suite, cases=(case.case,))
+    write_report(
+        replace(called.report, environment=environment, suite=suite, cases=(case,)),
+        called.folder / "other.json",
+    )
+    asked = ["suites", "-k", case.case.case_id, "--benchbox-against=other.json", "--benchbox-device=cpu"]
+    done = run_pytest(*asked, cwd=called.folder)
+    assert "not comparable with --benchbox-against" in done.stdout
+    done = run_pytest(*asked, "--benchbox-across=torch", cwd=called.folder)
+    assert "\nthroughput slower: " in done.stdout
+    done = run_pytest(*asked, "--benchbox-threshold=0", cwd=called.folder)
+    assert "--threshold" in done.stdout
+    assert done.returncode == 1
+
+
 def test_a_base_that_cannot_be_read_is_told_before_anything_is_measured(called: Run) -> None:
     done = run_pytest(
         "suites", "-k", "mlp", "--benchbox-against=none.json", "--benchbox-out=unmeasured", cwd=called.folder
