@@ -90,8 +90,8 @@ class SuiteFile(pytest.Module):
 
         import msgspec
 
+        from benchbox.analyze.compare import thresholds_of
         from benchbox.analyze.identity import check_across
-        from benchbox.cli.compare import thresholds_of
         from benchbox.errors import WouldOverwriteError
         from benchbox.measure.runner import SuiteRun
         from benchbox.report.files import write_report

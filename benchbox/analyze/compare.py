@@ -22,6 +22,7 @@ from typing import NamedTuple, get_args
 from benchbox.analyze.evidence import AttemptFigures, CaseEvidence
 from benchbox.analyze.noise import Error, Noise, Sample, Spread, learn_noise, spread_of
 from benchbox.analyze.student import t_quantile, t_tail
+from benchbox.errors import BadInputError
 from benchbox.schema.comparison import (
     CaseComparison,
     Metric,
@@ -55,6 +56,18 @@ class _Test(NamedTuple):
     """``None`` where nothing is known of it."""
     p_value: float
     """Of no change, not adjusted."""
+
+
+def thresholds_of(throughput_pct: float, memory_pct: float = 5.0, energy_pct: float = 5.0) -> Thresholds:
+    """The thresholds, checked.
+
+    Raises:
+        BadInputError: one is not above 0 and below 1000.
+    """
+    for name, value in (("", throughput_pct), ("memory-", memory_pct), ("energy-", energy_pct)):
+        if not 0 < value < 1000:
+            raise BadInputError(f"--{name}threshold: {value:g} is not a percentage between 0 and 1000")
+    return Thresholds(throughput_pct=throughput_pct, memory_pct=memory_pct, energy_pct=energy_pct)
 
 
 def compare_cases(

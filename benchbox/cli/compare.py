@@ -12,7 +12,7 @@ import typer
 from benchbox.errors import BadInputError
 
 if TYPE_CHECKING:
-    from benchbox.schema.comparison import Comparison, Thresholds
+    from benchbox.schema.comparison import Comparison
 
 Format = Literal["terminal", "markdown", "github", "junit", "json", "csv"]
 
@@ -34,6 +34,7 @@ def compare(
 ) -> None:
     """Compare reports. Exit codes: 0 nothing worse, 1 a regression, 2 bad input, 3 not comparable, or with
     --strict too noisy to tell."""
+    from benchbox.analyze.compare import thresholds_of
     from benchbox.analyze.identity import check_across
     from benchbox.analyze.matching import compare_sides, side_of
     from benchbox.report.files import read_report, without_collector
@@ -48,20 +49,6 @@ def compare(
         ]
     show_comparisons(comparisons, output_format, strict=strict)
     raise typer.Exit(exit_code(comparisons, strict=strict))
-
-
-def thresholds_of(throughput_pct: float, memory_pct: float = 5.0, energy_pct: float = 5.0) -> Thresholds:
-    """The thresholds, checked.
-
-    Raises:
-        BadInputError: one is not above 0 and below 1000.
-    """
-    from benchbox.schema.comparison import Thresholds
-
-    for name, value in (("", throughput_pct), ("memory-", memory_pct), ("energy-", energy_pct)):
-        if not 0 < value < 1000:
-            raise BadInputError(f"--{name}threshold: {value:g} is not a percentage between 0 and 1000")
-    return Thresholds(throughput_pct=throughput_pct, memory_pct=memory_pct, energy_pct=energy_pct)
 
 
 def exit_code(comparisons: Sequence[Comparison], *, strict: bool) -> int:

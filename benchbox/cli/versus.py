@@ -41,9 +41,10 @@ def run_versus(suite: Suite, suite_dir: Path, options: VersusOptions, console: C
 
     Writes both reports and ``comparison.json`` under the folder, after Ctrl-C too.
     """
+    from benchbox.analyze.compare import thresholds_of
     from benchbox.analyze.identity import GROUPS
     from benchbox.analyze.sequential import Looks
-    from benchbox.cli.compare import exit_code, show_comparisons, thresholds_of
+    from benchbox.cli.compare import exit_code, show_comparisons
     from benchbox.measure.other_side import Surroundings, other_side
     from benchbox.measure.versus import VersusRun
     from benchbox.report.comparison_files import render_comparison_json
