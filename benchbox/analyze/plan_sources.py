@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from benchbox.analyze.roofline import Rates, places, rates
 from benchbox.schema import (
     Case,
     CaseResult,
@@ -64,7 +65,7 @@ class Measured(NamedTuple):
     input_share: float
     """Of a step: waiting for input and copying it, which another device does not shorten."""
     compute_share: float | None
-    """Of the profiled operators' time: matrix products and convolutions."""
+    """Of the profiled operators' time: matrix products and convolutions that arithmetic bounds."""
     fixed_ms: float | None
     """Of a step, by two batch sizes within one case."""
 
@@ -165,7 +166,7 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         flops_per_sample=flops * case.world_size / case.global_batch_size if flops else None,
         sent_bytes=summary.communication_bytes_per_step,
         input_share=_input_share(rank),
-        compute_share=_compute_share(rank),
+        compute_share=_compute_share(rank, rates(case.precision, report.ceilings, report.hardware_profile)),
         fixed_ms=max(0.0, rank.batch_split.fixed_ns / 1e6) if rank and rank.batch_split else None,
     )
 
@@ -191,9 +192,13 @@ def _input_share(rank: RankResult | None) -> float:
     return waiting / total if total else 0.0
 
 
-def _compute_share(rank: RankResult | None) -> float | None:
+def _compute_share(rank: RankResult | None, reachable: Rates | None) -> float | None:
+    """Products left of the ridge scale with bandwidth, not with arithmetic. Without rates all count."""
     profile = rank.profile if rank else None
-    total = sum(entry.time_ns for entry in profile.operators) if profile else 0
-    if profile is None or total == 0:
+    if profile is None or not sum(entry.time_ns for entry in profile.operators):
         return None
-    return sum(entry.time_ns for entry in profile.operators if entry.operator_class in _COMPUTE) / total
+    return sum(
+        place.share
+        for place in places(profile, reachable)
+        if place.operator_class in _COMPUTE and place.bound != "memory-bandwidth"
+    )

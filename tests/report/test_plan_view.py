@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner
 
+from benchbox.analyze.plan_sources import measured_cases
 from benchbox.cli import app
 from benchbox.report.files import read_report, write_report
 from tests.factories import make_profile, make_report
@@ -125,6 +126,21 @@ def test_the_committed_report_plans_the_machine_that_it_was_measured_on() -> Non
     assert {one["basis"] for one in data["configurations"]} == {"measured"}
     assert data["deadline_answer"]["verdict"] == "yes"
     assert any("no GPU with a hardware profile" in entry["reason"] for entry in data["refused"])
+
+
+def test_products_that_memory_bounds_do_not_scale_with_arithmetic() -> None:
+    """With four samples the matrix products of the reference model read weights; its convolutions compute."""
+    small = next(
+        one
+        for one in measured_cases([read_report(COMMITTED)], "reference-cnn")
+        if one.case.per_device_batch_size == 4
+    )
+    result = next(r for r in read_report(COMMITTED).cases if r.case.case_id == small.case.case_id)
+    profile = next(rank.profile for a in result.attempts for rank in a.ranks if rank.profile)
+    whole = sum(operator.time_ns for operator in profile.operators)
+    shares = {operator.operator_class: operator.time_ns / whole for operator in profile.operators}
+    assert shares["matmul"] > 0.2
+    assert small.compute_share == pytest.approx(shares["convolution"])
 
 
 @pytest.mark.parametrize(
