@@ -68,13 +68,14 @@ def copy_user_models(folder: Path) -> None:
 def environment(**variables: str) -> dict[str, str]:
     """This process's variables and ``variables``; nothing changes how output looks, and no GPU is seen.
 
-    Nor does it look as if the call came from a worker of pytest-xdist.
+    Nor does it look as if the call came from a worker of pytest-xdist, or from a process that has compiled a
+    model: torch then names its caches in this process's variables.
     """
     hidden = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "COLUMNS", "LINES")
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in hidden and not name.startswith("PYTEST_")
+        if name not in hidden and not name.startswith(("PYTEST_", "TORCHINDUCTOR_", "TRITON_"))
     }
     return kept | {"CUDA_VISIBLE_DEVICES": ""} | variables
 
