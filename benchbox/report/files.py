@@ -7,7 +7,7 @@ import gc
 import os
 import re
 import stat
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -148,13 +148,7 @@ def read_report(path: Path) -> Report:
             mistyped, or its parts do not fit each other. One line that names file and key, with nothing in it
             that a terminal would obey.
     """
-    raw = read_raw(path)
-    with without_collector():
-        report = _decode(raw, path, Report)
-        problem = find_inconsistency(report)
-    if problem is not None:
-        raise _bad(path, problem)
-    return report
+    return _read(path, Report, find_inconsistency)
 
 
 def read_times(path: Path) -> ReportTimes:
@@ -163,10 +157,14 @@ def read_times(path: Path) -> ReportTimes:
     Raises:
         BadInputError: as for :func:`read_report`, as far as what is read goes.
     """
+    return _read(path, ReportTimes, find_inconsistent_times)
+
+
+def _read(path: Path, kind: type[Read], find_problem: Callable[[Read], str | None]) -> Read:
     raw = read_raw(path)
     with without_collector():
-        report = _decode(raw, path, ReportTimes)
-        problem = find_inconsistent_times(report)
+        report = _decode(raw, path, kind)
+        problem = find_problem(report)
     if problem is not None:
         raise _bad(path, problem)
     return report

@@ -3,13 +3,12 @@
 Nothing of benchbox is in them. They run where :mod:`ranks_side_by_side` has opened the process group.
 """
 
-import time
 from collections.abc import Callable
 
 import deepspeed
 import torch
 import torch.distributed as dist
-from hand_written import build  # beside this file
+from hand_written import build, timed  # beside this file
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -50,13 +49,3 @@ def prepare(strategy: str, name: str, batch: int) -> Train:
         engine.step()
 
     return lambda num_steps: timed(step_engine, num_steps)
-
-
-def timed(step: Callable[[], None], num_steps: int) -> list[int]:
-    """What each step took, in ns; on a CPU a step is finished when the call returns."""
-    at_ns = [0] * (num_steps + 1)
-    at_ns[0] = time.perf_counter_ns()
-    for number in range(num_steps):
-        step()
-        at_ns[number + 1] = time.perf_counter_ns()
-    return [at_ns[i + 1] - at_ns[i] for i in range(num_steps)]
