@@ -55,8 +55,9 @@ def summarize_ranks(attempts: Sequence[AttemptResult]) -> RankSummary:
     collectives. The slowest rank has the longest; a straggler's is longer than the middle rank's (of an even
     number the quicker one of the two in the middle) by more than both intervals and by at least
     :data:`STRAGGLER_PCT`, and its quickest block of steps is longer too: what else ran on its processor for a
-    while slows some blocks, a rank that is slow all. The pass gives its interval for steps with collectives less steps without; half its
-    width is at least the noise of the latter as far as the two vary independently, and stands for it.
+    while slows some blocks, a rank that is slow all. The pass gives its interval for steps with collectives
+    less steps without; half its width is at least the noise of the latter as far as the two vary
+    independently, and stands for it.
 
     The communication share is the slowest rank's: a quicker rank waits in its collectives for the slowest,
     and that wait would stay if the wire were infinitely fast. Among equal ranks the slowest one is so by
