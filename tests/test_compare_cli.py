@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -224,6 +225,7 @@ def test_a_bad_report_is_one_line_and_exit_code_2(
     path.write_bytes(spoilt(good, kind))
     assert path.read_bytes() != good
     monkeypatch.setattr(sys, "argv", ["benchbox", "compare", str(folder / "base.json"), str(path)])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # those of the tests' own process stay
     with pytest.raises(SystemExit) as ended:
         main()
     printed = capsys.readouterr()
