@@ -112,6 +112,9 @@ def test_the_long_ones_are_right_too(results: Results) -> None:
         never_sure_and_wrong(results, name)
         print(f"\n{TABLE[name].what}: {results.of(name).diagnosis.bottleneck}")
     nearly_all_right(results, list(TABLE))
+    for size, right in ((1, ("optimizer",)), (4, ("optimizer",)), (64, ("compute", "memory-bandwidth"))):
+        found = results.of(f"reference {size}")
+        assert found.diagnosis.bottleneck in right, show(found)
 
 
 GROUPED = '[workload]\nmodel = "mlp"\nsizes = [2048, 4096, 1000]\n[axes]\nper_device_batch_size = [64]\n'
