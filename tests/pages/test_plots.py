@@ -336,6 +336,29 @@ class TestOthers:
         assert "level changes" in words
         assert " 2 cases −9.1 %" in words or "2 cases −9.1 %" in words
 
+    def test_history_shows_a_case_that_is_no_longer_ok(self) -> None:
+        batches = (16, 64)
+        reports = [
+            make_sweep(batches, ("bf16",), created_at=f"2026-01-{day + 1:02d}T00:00:00Z") for day in range(5)
+        ]
+        failed = [
+            replace(c, outcome="oom", summary=None, attempts=()) if c.case.per_device_batch_size == 64 else c
+            for c in reports[0].cases
+        ]
+        late = [replace(one, cases=tuple(failed)) for one in reports[3:]]
+        plot = history([*reports[:3], *late])
+        assert "No longer ok: reference-cnn b64 bf16 is oom from 2026-01-04 00:00 on" in plot.description
+        rows = [row for row in plot.rows if row[0] == "reference-cnn b64 bf16"]
+        assert [row[2] for row in rows[:-1]] == [rows[0][2]] * 3
+        assert rows[-1][1:4] == ("2026-01-04 00:00", "oom", "–")
+        figure = drawn(plot)
+        assert "no longer ok" in [text.get_text() for text in figure.legends[0].get_texts()]
+        crosses = [line for line in figure.axes[0].get_lines() if line.get_marker() == "x"]
+        assert [list(cross.get_xdata()) for cross in crosses] == [[3], [3]]
+        # One report measured it and the next could not: that is told too, though it is no line.
+        alone = history([reports[0], late[0]])
+        assert "No longer ok: reference-cnn b64 bf16" in alone.description
+
     def test_a_plan_is_drawn_from_what_the_command_wrote(self, tmp_path: Path) -> None:
         prices = Prices(
             currency="EUR", date=date(2026, 1, 5), device=(DevicePrice(name="A100-SXM4-80GB", per_hour=2.0),)

@@ -123,10 +123,11 @@ def _num_columns(labels: Sequence[str], room_pt: float) -> int:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextToPath
 
-    font = FontProperties(size=mpl.rcParams["legend.fontsize"])
+    settings: Any = mpl.rcParams
+    font = FontProperties(size=settings["legend.fontsize"])
     em = font.get_size_in_points()
     handle, pad, gap, edge, border = (
-        em * mpl.rcParams[f"legend.{name}"]
+        em * settings[f"legend.{name}"]
         for name in ("handlelength", "handletextpad", "columnspacing", "borderpad", "borderaxespad")
     )
     measure = TextToPath().get_text_width_height_descent
