@@ -36,6 +36,13 @@ DRAWN = "return Array.from(new Set(Array.from(document.querySelectorAll('svg *')
 ALL_NODES = "return document.querySelectorAll('*').length"
 OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
+OUTSIDE = (
+    "const free = (e) => !e.closest('.scroll, .hidden, pre');"
+    "const right = (e) => e.getBoundingClientRect().right;"
+    "return Array.from(document.querySelectorAll('main *'))"
+    ".filter((e) => free(e) && right(e) > innerWidth + 1).map((e) => e.outerHTML.slice(0, 80))"
+)
+
 
 def written(folder: Path, *reports: Report) -> Path:
     path = folder / "page.html"
@@ -84,7 +91,20 @@ class TestLoading:
         assert requested(browser) == [page.as_uri()]
         assert complaints(browser) == []
         assert len(shown(browser)) == len(report.cases)
-        assert browser.execute_script(OVERFLOW) <= 0
+        for dark in (False, True):
+            for width in (360, 768, 1280):
+                set_view(browser, width, dark=dark)
+                assert browser.execute_script(OVERFLOW) <= 0, width
+                assert browser.execute_script(OUTSIDE) == [], width
+                assert_painted(browser, width, dark=dark)
+            poor = [pair for pair in browser.execute_script(CONTRASTS) if pair[1] < 4.5]
+            assert poor == []
+        set_view(browser, 360)
+        cut = browser.execute_script(
+            "return Array.from(document.querySelectorAll('#environment .scroll'),"
+            " (box) => box.scrollWidth - box.clientWidth)"
+        )
+        assert cut == [0]  # two columns of words fit on a telephone
 
     def test_the_policy_refuses_what_the_page_did_not_bring(self, sweep_page: Path, opened: Open) -> None:
         browser = opened(sweep_page)
@@ -237,13 +257,12 @@ def test_nothing_overflows_and_the_screen_is_painted(
     browser = opened(sweep_page, width, dark=dark)
     browser.find_element(By.CSS_SELECTOR, "details.case summary").click()
     assert browser.execute_script(OVERFLOW) <= 0
-    outside = browser.execute_script(
-        "const free = (e) => !e.closest('.scroll, .hidden, pre');"
-        "const right = (e) => e.getBoundingClientRect().right;"
-        "return Array.from(document.querySelectorAll('main *'))"
-        ".filter((e) => free(e) && right(e) > innerWidth + 1).map((e) => e.outerHTML.slice(0, 80))"
-    )
-    assert outside == []
+    assert browser.execute_script(OUTSIDE) == []
+    assert_painted(browser, width, dark=dark)
+
+
+def assert_painted(browser: webdriver.Chrome, width: int, *, dark: bool) -> None:
+    """The screen is as wide as asked for, of the asked-for tone, and not empty."""
     image = Image.open(io.BytesIO(base64.b64decode(browser.get_screenshot_as_base64()))).convert("L")
     assert image.width == width
     colours = image.getcolors(256)
