@@ -6,11 +6,13 @@ import base64
 import io
 from collections.abc import Callable
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
@@ -234,10 +236,37 @@ class TestReaders:
     def test_tables_say_what_their_headings_head(self, sweep_page: Path, opened: Open) -> None:
         browser = opened(sweep_page)
         browser.find_element(By.ID, "open-all").click()
-        without = browser.execute_script(
-            "return Array.from(document.querySelectorAll('th:not([scope])'), h => h.innerText)"
+        assert browser.execute_script(NAMELESS) == []
+
+    def test_the_keyboard_goes_through_the_page_from_top_to_bottom(
+        self, sweep_page: Path, opened: Open
+    ) -> None:
+        browser = opened(sweep_page)
+        assert (
+            browser.execute_script(
+                "return document.querySelectorAll('[tabindex]:not([tabindex=\"0\"])').length"
+            )
+            == 0
         )
-        assert without == []
+        keys = ActionChains(browser)
+        keys.send_keys(Keys.TAB).perform()
+        skip = browser.switch_to.active_element
+        assert skip.text == "Skip to the cases"
+        assert skip.rect["x"] >= 0  # to be seen while it has the focus
+        skip.send_keys(Keys.ENTER)
+        keys.send_keys(Keys.TAB).perform()
+        assert browser.switch_to.active_element.get_attribute("id") == "search"
+        tops = []
+        for _ in range(40):
+            keys.send_keys(Keys.TAB).perform()
+            tops.append(
+                browser.execute_script(
+                    "const box = document.activeElement.getBoundingClientRect(); return box.top + scrollY"
+                )
+            )
+        # The focus moves along a row, and then down; what scrolls sideways comes before what is in it.
+        assert all(after > before - 40 for before, after in pairwise(tops))
+        assert tops[-1] > tops[0] + 300
 
     @pytest.mark.parametrize("dark", [False, True])
     def test_text_stands_out_from_what_is_behind_it(self, dark: bool, sweep_page: Path, opened: Open) -> None:
@@ -340,11 +369,13 @@ def test_a_page_of_history_comparison_and_plan_fits_and_says_nothing_aloud(
     for place in ("history", "side-by-side", "comparison0", "plan0-section"):
         (link,) = browser.find_elements(By.CSS_SELECTOR, f'nav a[href="#{place}"]')
         assert browser.find_element(By.ID, place).text.startswith(link.text)
-    poor = [pair for pair in browser.execute_script(CONTRASTS) if pair[1] < 4.5]
-    assert poor == []
-    for width in (390, 800, 1440):
-        set_view(browser, width)
-        assert browser.execute_script(OVERFLOW) <= 0, width
+    browser.find_element(By.ID, "open-all").click()
+    assert browser.execute_script(NAMELESS) == []
+    for dark in (False, True):
+        for width in (390, 800, 1440):
+            set_view(browser, width, dark=dark)
+            assert browser.execute_script(OVERFLOW) <= 0, width
+        assert [pair for pair in browser.execute_script(CONTRASTS) if pair[1] < 4.5] == []
     page.write_text(render_page([], comparison, plans=[plan]), encoding="utf-8")
     browser = opened(page, 390)
     assert complaints(browser) == []
@@ -398,6 +429,18 @@ def choose(browser: webdriver.Chrome, name: str, value: str) -> None:
     Select(label.find_element(By.TAG_NAME, "select")).select_by_value(value)
 
 
+NAMELESS = """
+const all = (what) => Array.from(document.querySelectorAll(what));
+const levels = all("h1, h2, h3, h4, h5, h6").map((head) => Number(head.tagName[1]));
+return [
+  ...all("th:not([scope])"),
+  ...all("table").filter((one) => !one.caption?.textContent.trim() || !one.querySelector("th")),
+  ...all("svg").filter((one) => one.getAttribute("aria-hidden") !== "true"
+    && !(one.getAttribute("role") === "img" && one.getAttribute("aria-label"))),
+  ...all("[role=region]").filter((one) => !one.getAttribute("aria-label") || one.tabIndex !== 0),
+].map((one) => one.outerHTML.slice(0, 120)).concat(
+  levels.filter((level, place) => level > (levels[place - 1] || 0) + 1).map((level) => `h${level} too deep`));
+"""
 CONTRASTS = """
 const light = (c) => {
   const [r, g, b] = c.map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
