@@ -15,7 +15,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from benchbox.analyze.plan import plan as plan_job
 from benchbox.plan.hardware import load_profiles
@@ -209,7 +209,8 @@ class TestTable:
         )
         link.click()
         case = browser.find_element(By.ID, str(link.get_attribute("href")).partition("#")[2])
-        assert case.get_attribute("open") is not None
+        # The browser tells the page of its new address when it comes to it.
+        WebDriverWait(browser, 10).until(lambda _: case.get_attribute("open") is not None)
         for title in ("Step times", "Phases of a step", "Memory", "Place under the roofline", "Telemetry"):
             assert title in case.text
         assert "Power or heat held the clocks back" in case.text
