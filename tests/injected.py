@@ -140,6 +140,7 @@ TABLE: dict[str, Injected] = {
         "reference-cnn, batch 64",
         ("compute", "memory-bandwidth"),
         REFERENCE_CNN | {"per_device_batch_size": 64},
+        TIME_FOR_PASSES,
         slow=True,
     ),
     "weights": Injected(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
-from benchbox.analyze.matching import side_of
-from benchbox.cli import app
+from benchbox.cli import app, main
 from benchbox.errors import BadInputError
 from benchbox.report.files import read_report, write_report
 from benchbox.schema import Report
@@ -166,29 +168,89 @@ def test_a_bad_option_is_refused(folder: Path, arguments: list[str], says: str) 
     assert result.stdout == ""
 
 
-def test_a_bad_report_is_one_line_and_exit_code_2(folder: Path, tmp_path: Path) -> None:
+def step_times(document: dict[str, Any]) -> list[int]:
+    times: list[int] = document["cases"][0]["attempts"][0]["ranks"][0]["step_time_ns"]
+    return times
+
+
+IN_TEXT: dict[str, Callable[[bytes], bytes]] = {
+    "truncated": lambda report: report[: len(report) // 2],
+    "no JSON": lambda report: b"\x00\x01",
+    "a list": lambda report: b"[]",
+    "NaN": lambda report: report.replace(b'"duration_s": 8.5', b'"duration_s": NaN', 1),
+    "too large": lambda report: report + b" " * (200 << 20),
+}
+IN_DOCUMENT: dict[str, Callable[[dict[str, Any]], object]] = {
+    "wrong type": lambda document: document.update(complete="yes"),
+    "negative time": lambda document: step_times(document).insert(0, -1),
+    "id twice": lambda document: document["cases"].append(document["cases"][0]),
+    "another list of cases": lambda document: document["suite"]["cases"].pop(),
+    "newer": lambda document: document.update(schema_version=99),
+}
+
+
+def spoilt(report: bytes, kind: str) -> bytes:
+    if kind in IN_TEXT:
+        return IN_TEXT[kind](report)
+    document = json.loads(report)
+    IN_DOCUMENT[kind](document)
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("truncated", "JSON"),
+        ("no JSON", "JSON"),
+        ("wrong type", "complete"),
+        ("NaN", "JSON"),
+        ("negative time", "step_time_ns"),
+        ("id twice", "case"),
+        ("another list of cases", "case"),
+        ("newer", "newer benchbox"),
+        ("a list", "object"),
+        ("too large", "larger than"),
+    ],
+)
+def test_a_bad_report_is_one_line_and_exit_code_2(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    says: str,
+) -> None:
     good = (folder / "base.json").read_bytes()
-    big = tmp_path / "big.json"
-    with big.open("wb") as file:
-        file.truncate(200 << 20)
-    read = {
-        "truncated": good[: len(good) // 2],
-        "not JSON": b"\x00\x01",
-        "wrong type": good.replace(b'"complete": true', b'"complete": "yes"', 1),
-        "NaN": good.replace(b'"duration_s": 8.5', b'"duration_s": NaN', 1),
-        "negative": good.replace(b'"attempt": 0', b'"attempt": -1', 1),
-        "newer": good.replace(b'"schema_version": ', b'"schema_version": 9', 1),
-    }
-    for name, content in read.items():
-        assert content != good, name
-        path = tmp_path / f"{name}.json"
-        path.write_bytes(content)
-        with pytest.raises(BadInputError, match=str(path)):
-            side_of("new", read_report(path))
-    for files, says in (
-        ((folder / "base.json", tmp_path / "newer.json"), "newer benchbox"),
-        ((big, folder / "base.json"), "larger than"),
-    ):
-        result = compare(*files)
-        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-        assert says in result.stderr
+    path = tmp_path / "bad.json"
+    path.write_bytes(spoilt(good, kind))
+    assert path.read_bytes() != good
+    monkeypatch.setattr(sys, "argv", ["benchbox", "compare", str(folder / "base.json"), str(path)])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # those of the tests' own process stay
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1), printed.err
+    assert str(path) in printed.err
+    assert says in printed.err
+
+
+@pytest.mark.parametrize("output_format", ["terminal", "markdown", "github", "junit", "json", "csv"])
+def test_names_that_command_a_terminal_or_a_runner_are_shown_harmless(
+    folder: Path, tmp_path: Path, output_format: str
+) -> None:
+    document = json.loads((folder / "base.json").read_bytes())
+    hostile = "\x1b[31m::error::x\n::set-output name=a::b<script>alert(1)</script>`|"
+    document["environment"]["driver"] = hostile
+    for case in (*document["cases"], *document["suite"]["cases"]):
+        case.get("case", case)["model"] = hostile
+    path = tmp_path / "hostile.json"
+    path.write_text(json.dumps(document))
+    done = compare(folder / "base.json", path, "--format", output_format, GITHUB_STEP_SUMMARY="")
+    assert done.returncode in (2, 3), done.stderr
+    shown = done.stdout + done.stderr
+    assert "\x1b" not in shown
+    commands = [line for line in shown.splitlines() if line.startswith("::")]
+    assert all(line.startswith("::error title=benchbox%3A not comparable::") for line in commands), commands
+    assert bool(commands) == (output_format == "github")
+    if output_format in ("markdown", "github", "junit"):  # what becomes a page; a command's text does not
+        assert not [line for line in shown.splitlines() if "<script>" in line and line not in commands]

@@ -7,16 +7,20 @@ machine.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from benchbox.schema import Bottleneck, Diagnosis
+from benchbox.report.files import read_report
+from benchbox.schema import Bottleneck, CaseResult, Diagnosis
 from tests.injected import SHORT_S, TABLE, Found, Rig
 from tests.nvml_stand_in import StandIn
-from tests.runs import write_suite
+from tests.runs import BENCHBOX, environment, wait_until, write_suite
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -108,6 +112,57 @@ def test_the_long_ones_are_right_too(results: Results) -> None:
         never_sure_and_wrong(results, name)
         print(f"\n{TABLE[name].what}: {results.of(name).diagnosis.bottleneck}")
     nearly_all_right(results, list(TABLE))
+
+
+GROUPED = '[workload]\nmodel = "mlp"\nsizes = [2048, 4096, 1000]\n[axes]\nper_device_batch_size = [64]\n'
+
+
+@pytest.mark.slow
+def test_a_control_group_that_is_too_small_is_memory_capacity(tmp_path: Path) -> None:
+    """A group of its own around the whole run, with a limit near to what its worker needs, and below it."""
+    suite = write_suite(tmp_path, GROUPED, num_trajectory_steps=0)
+    free = run_in_group(suite, None)
+    assert free.diagnosis is not None
+    assert free.diagnosis.bottleneck != "memory-capacity", free.diagnosis
+    (need,) = [rank.memory.peak_host_rss_bytes for rank in free.attempts[0].ranks if rank.memory]
+    assert need is not None
+    for share, outcome in ((1.05, "ok"), (0.8, "oom")):
+        held = run_in_group(suite, round(share * need))
+        assert held.outcome == outcome, held.reason
+        assert held.diagnosis is not None
+        assert held.diagnosis.bottleneck == "memory-capacity", held.diagnosis
+
+
+def run_in_group(suite: Path, limit_bytes: int | None) -> CaseResult:
+    """The suite's one case, run with at most so much memory for all of its processes."""
+    out = suite.parent / f"{limit_bytes}"
+    command: list[str] = [BENCHBOX, "run", str(suite), "--out", str(out), "--quiet", "--device", "cpu"]
+    with memory_group(limit_bytes) as members:
+        entered = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(members), *command]
+        done = subprocess.run(entered, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    (case,) = read_report(out / "report.json").cases
+    return case
+
+
+@contextlib.contextmanager
+def memory_group(limit_bytes: int | None) -> Iterator[Path]:
+    """The file to which a process writes its id to be held to the limit."""
+    first = Path("/sys/fs/cgroup/memory")
+    group = (first if first.is_dir() else Path("/sys/fs/cgroup")) / f"benchbox-test-{os.getpid()}"
+    name, no_limit = ("memory.limit_in_bytes", "-1") if first.is_dir() else ("memory.max", "max")
+    try:
+        group.mkdir()
+    except OSError as problem:
+        pytest.skip(f"no control group can be made here: {problem}")
+    try:
+        if not (group / name).exists():
+            pytest.skip("control groups of this machine hold no memory")
+        (group / name).write_text(no_limit if limit_bytes is None else str(limit_bytes))
+        yield group / "cgroup.procs"
+    finally:
+        wait_until(lambda: not (group / "cgroup.procs").read_text().split())
+        group.rmdir()
 
 
 UUID = "5f0c9c1e-0000-4000-8000-00000000aaaa"

@@ -57,13 +57,14 @@ def plain(text: str) -> str:
 
 
 def test_a_run_shows_a_live_display_and_leaves_a_clean_screen(tmp_path: Path) -> None:
-    suite = write_suite(tmp_path, ONE_CASE, max_seconds=0.8, profile_step=False)
+    suite = write_suite(tmp_path, ONE_CASE, max_seconds=0.8, profile_step=False, telemetry_hz=20)
     code, written = on_a_terminal("run", suite, "--out", tmp_path / "out", "--trace", cwd=tmp_path)
     assert code == 0
     hide, show = "\x1b[?25l", "\x1b[?25h"
     assert written.count(hide) == written.count(show) == 1
     live, after = written.split(show)
     assert "steps/s" in live
+    assert re.search(r"worker \d+ MiB", plain(live))
     assert "━" in live
     assert "0/1" in live
     assert re.search(r"\[1/1\].*ok.*samples/s", plain(live))

@@ -63,34 +63,41 @@ def checkout(folder: Path, sleep_s: float, repetitions: int = 3) -> Path:
     return folder
 
 
-def run(cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run(cwd: Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "benchbox.cli", "run", "mine.toml", "--device", "cpu", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, "COLUMNS": "120"},
+        env={**os.environ, "COLUMNS": "120", **variables},
         check=False,
     )
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("here", "there", "verdict", "code"),
+    ("here", "there", "verdict", "code", "output_format"),
     [
-        ("slow", "quick", "slower", 1),
-        pytest.param("quick", "slow", "faster", 0, marks=pytest.mark.slow),
+        ("slow", "quick", "slower", 1, "github"),  # as in the recipe of docs/ci.md
+        pytest.param("quick", "slow", "faster", 0, "terminal", marks=pytest.mark.slow),
     ],
 )
 def test_a_checkout_that_takes_longer_is_told(
-    tmp_path: Path, here: str, there: str, verdict: str, code: int
+    tmp_path: Path, here: str, there: str, verdict: str, code: int, output_format: str
 ) -> None:
     """Steps that sleep, for 50 and for 500 ms: so far apart that three rounds tell, whoever else is busy."""
     made = {"quick": checkout(tmp_path / "quick", 0.05), "slow": checkout(tmp_path / "slow", 0.5)}
-    result = run(made[here], "--versus", made[there], "--out", "out", "--max-minutes", "8")
+    summary = tmp_path / "summary.md"
+    arguments = ("--versus", made[there], "--out", "out", "--max-minutes", "8", "--format", output_format)
+    result = run(made[here], *arguments, GITHUB_STEP_SUMMARY=str(summary))
     assert result.returncode == code, result.stdout + result.stderr
-    assert f"1 {verdict}" in result.stdout
-    assert [f"[{number}/6] " in result.stdout for number in range(1, 7)] == [True] * 6
+    if output_format == "github":
+        assert result.stdout.startswith("::error title=benchbox%3A my_versus_net%3Anet b8 fp32::throughput ")
+        assert f"1 {verdict}" in summary.read_text()
+    else:
+        assert f"1 {verdict}" in result.stdout
+    told = result.stdout + result.stderr
+    assert [f"[{number}/6] " in told for number in range(1, 7)] == [True] * 6
     comparison = json.loads((made[here] / "out/comparison.json").read_text())["comparisons"][0]
     assert comparison["paired"]
     assert comparison["cases"][0]["verdict"] == verdict

@@ -27,11 +27,16 @@ from benchbox.schema import (
     Environment,
     HardwareProfile,
     Interval,
+    MemoryEstimate,
     Suggestion,
 )
 
 _WORTH = 1.05
 """Advice whose best outcome is below this is none."""
+
+_STANDING = 0.8
+"""Of the tensors foretold: above this, activations are not what is in the way."""
+_NOT_ALL_SHARDED = ("ddp", "zero1", "zero2")
 
 Advice = tuple[str | None, Suggestion | None]
 
@@ -68,7 +73,7 @@ def advise(
     """The step in words and on an axis; ``None`` for either where there is none."""
     known = Known(gathered, places, causes, environment, ceilings, profile)
     if bottleneck == "memory-capacity":
-        return make_it_fit(gathered.case)
+        return make_it_fit(gathered.case, gathered.estimate, environment.device)
     if bottleneck == "power-or-thermal":
         return "give the device more power or better cooling: its clocks are held below what it can do", None
     if bottleneck == "unknown":
@@ -84,8 +89,10 @@ def advise(
     return _best([advice(known) for advice in by_verdict.get(bottleneck, arithmetic)])
 
 
-def make_it_fit(case: Case) -> Advice:
-    """What needs less memory, the cheapest in speed first."""
+def make_it_fit(case: Case, estimate: MemoryEstimate | None, device: str) -> Advice:
+    """What needs less memory, the cheapest in speed first; what cannot help by the estimate is left out."""
+    if estimate is not None and (share := standing_share(estimate)) >= _STANDING:
+        return _share_what_stands(case, share, device)
     if not case.gradient_checkpointing:
         words = "gradient checkpointing: recompute activations instead of keeping them"
         return words, Suggestion(axis="gradient_checkpointing", value=True)
@@ -95,10 +102,29 @@ def make_it_fit(case: Case) -> Advice:
             f"a batch of {half} for each device, with twice the accumulation steps for the same mathematics"
         )
         return words, Suggestion(axis="per_device_batch_size", value=half)
-    if case.world_size > 1 and case.strategy in ("ddp", "zero1", "zero2"):
-        words = "shard the parameters too: zero3 keeps a part of them on each device"
-        return words, Suggestion(axis="strategy", value="zero3")
+    if case.world_size > 1 and case.strategy in _NOT_ALL_SHARDED:
+        return "shard the parameters too: zero3 keeps a part of them on each device", _strategy("zero3")
     return "a device with more memory: batch and activations are as small as they get", None
+
+
+def _share_what_stands(case: Case, share: float, device: str) -> Advice:
+    why = f"{100 * share:.0f} % of the tensors foretold are weights, gradients and optimizer state"
+    if case.world_size > 1 and case.strategy in _NOT_ALL_SHARDED:
+        return f"zero3, for {why}: it keeps a part of them on each device", _strategy("zero3")
+    if device == "cuda" and case.strategy in ("single", *_NOT_ALL_SHARDED):
+        return f"zero3-offload, for {why}: it keeps them in the host's memory", _strategy("zero3-offload")
+    return f"more memory, or more devices that share a zero3 case: {why}", None
+
+
+def standing_share(estimate: MemoryEstimate) -> float:
+    """Of the tensors' foretold peak, what stands there whatever the batch: weights, gradients and optimizer
+    state."""
+    standing = estimate.parameters_bytes + estimate.gradients_bytes + estimate.optimizer_state_bytes
+    return min(1.0, standing / max(1, estimate.peak_allocated_bytes))
+
+
+def _strategy(name: str) -> Suggestion:
+    return Suggestion(axis="strategy", value=name)
 
 
 def _best(found: Sequence[Advice]) -> Advice:

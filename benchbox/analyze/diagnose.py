@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from benchbox.analyze import advice
-from benchbox.analyze.causes import Cause, find_causes
+from benchbox.analyze.causes import Cause, find_causes, percent
 from benchbox.analyze.gathered import Gathered, gather
 from benchbox.analyze.roofline import places, rates
 from benchbox.analyze.surroundings import Disturbance, disturbance, held_back, memory_capacity
@@ -45,7 +45,7 @@ def diagnose_case(
 ) -> Diagnosis:
     """The verdict; ``unknown`` where no step was measured or nothing says what the step consists of."""
     if result.outcome == "oom":
-        return _out_of_memory(result)
+        return _out_of_memory(result, environment)
     gathered = gather(result) if result.outcome in ("ok", None) else None
     if gathered is None:
         return Diagnosis(bottleneck="unknown", sureness="unsure", evidence=(), next_step=None)
@@ -135,13 +135,18 @@ def _weakened(found: Diagnosis, disturbed: Disturbance, leading: Cause | None) -
     return replace(found, sureness=sureness, evidence=evidence)
 
 
-def _out_of_memory(result: CaseResult) -> Diagnosis:
-    step, suggestion = advice.make_it_fit(result.case)
-    asked = Evidence(what="samples for each device", value=result.case.per_device_batch_size, unit="")
+def _out_of_memory(result: CaseResult, environment: Environment) -> Diagnosis:
+    estimate = result.memory_estimate
+    step, suggestion = advice.make_it_fit(result.case, estimate, environment.device)
+    evidence = [Evidence(what="samples for each device", value=result.case.per_device_batch_size, unit="")]
+    if estimate is not None:
+        evidence.append(Evidence(what="foretold peak", value=estimate.peak_device_bytes, unit="bytes"))
+        share = advice.standing_share(estimate)
+        evidence.append(percent("of the tensors foretold are weights, gradients and optimizer state", share))
     return Diagnosis(
         bottleneck="memory-capacity",
         sureness="sure",
-        evidence=(asked,),
+        evidence=tuple(evidence),
         next_step=step,
         suggestion=suggestion,
     )

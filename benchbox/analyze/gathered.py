@@ -13,6 +13,7 @@ from benchbox.schema import (
     CaseResult,
     Communication,
     InputAblation,
+    MemoryEstimate,
     PhaseTimes,
     ProfiledStep,
     RankResult,
@@ -39,6 +40,7 @@ class Gathered(NamedTuple):
     ablation: InputAblation | None
     communication: Communication | None
     num_parameters: int | None
+    estimate: MemoryEstimate | None
     all_reduce_bytes_per_s: float | None
     """What all-reduces among the case's own ranks reached."""
     busy_pct: float | None = None
@@ -65,6 +67,7 @@ def gather(result: CaseResult) -> Gathered | None:
         ablation=next((rank.input_ablation for rank in ranks if rank.input_ablation), None),
         communication=next((rank.communication for rank in ranks if rank.communication), None),
         num_parameters=flops.num_parameters if flops else None,
+        estimate=result.memory_estimate,
         all_reduce_bytes_per_s=best_all_reduce(measured),
         busy_pct=_mean_sample(measured, "utilization_gpu_pct"),
         activity_pct=tuple(

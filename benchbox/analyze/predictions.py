@@ -93,6 +93,8 @@ def by_precision(
         elif place.operator_class in _ELEMENTWISE:
             slow += 0.2 * place.share
             fast -= place.share * 0.5
+        elif gathered.case.strategy not in ("single", "ddp"):
+            fast -= place.share * 0.5  # weights and gradients themselves are of that precision
     weighed = sum(p.share * ratios[p.operator_class] for p in places if p.operator_class in _PRODUCTS)
     products = sum(p.share for p in places if p.operator_class in _PRODUCTS)
     ratio = weighed / products if products else ratios["matmul"]

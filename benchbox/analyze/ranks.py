@@ -32,11 +32,14 @@ class RankSummary(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """What a step takes one rank, in ns, with half of the 95 % interval's width."""
+    """What a step takes one rank, in ns."""
 
     rank: int
     mean_ns: float
     half_width_ns: float
+    """Of the mean's 95 % interval."""
+    least_ns: float
+    """What it takes at the least: a rank that is slow is so even in its quickest steps."""
 
 
 def longest_steps(attempt: AttemptResult) -> RankResult:
@@ -51,8 +54,10 @@ def summarize_ranks(attempts: Sequence[AttemptResult]) -> RankSummary:
     and tell nothing of who is slow. What tells is a rank's *own work*: its mean step in the pass without
     collectives. The slowest rank has the longest; a straggler's is longer than the middle rank's (of an even
     number the quicker one of the two in the middle) by more than both intervals and by at least
-    :data:`STRAGGLER_PCT`. The pass gives its interval for steps with collectives less steps without; half its
-    width is at least the noise of the latter as far as the two vary independently, and stands for it.
+    :data:`STRAGGLER_PCT`, and its quickest block of steps is longer too: what else ran on its processor for a
+    while slows some blocks, a rank that is slow all. The pass gives its interval for steps with collectives
+    less steps without; half its width is at least the noise of the latter as far as the two vary
+    independently, and stands for it.
 
     The communication share is the slowest rank's: a quicker rank waits in its collectives for the slowest,
     and that wait would stay if the wire were infinitely fast. Among equal ranks the slowest one is so by
@@ -64,10 +69,7 @@ def summarize_ranks(attempts: Sequence[AttemptResult]) -> RankSummary:
     communication = _communication(attempts)
     if communication is None:
         return _from_measured_steps(attempts)
-    works = [
-        _Work(rank, float(pass_.step_time_off_ns), _half_width(pass_.exposed_interval_ns))
-        for rank, pass_ in communication.items()
-    ]
+    works = [_own_work(rank, pass_) for rank, pass_ in communication.items()]
     slowest = max(works, key=lambda work: work.mean_ns)
     quickest_ns = min(work.mean_ns for work in works)
     of_slowest = communication[slowest.rank]
@@ -130,7 +132,7 @@ def _from_measured_steps(attempts: Sequence[AttemptResult]) -> RankSummary:
     if first is None:
         return RankSummary()
     works = [
-        _Work(rank.rank, mean(rank.step_time_ns), _half_width(Interval(low=low, high=high)))
+        _Work(rank.rank, mean(rank.step_time_ns), (high - low) / 2, low)
         for rank in first.ranks
         if rank.step_time_ns
         for low, high in [mean_interval(rank.step_time_ns)]
@@ -148,13 +150,17 @@ def _stragglers(works: Sequence[_Work]) -> tuple[int, ...]:
     return tuple(
         work.rank
         for work in works
-        if work.mean_ns - work.half_width_ns > middle.mean_ns + middle.half_width_ns
+        if work.least_ns > middle.mean_ns + middle.half_width_ns
         and work.mean_ns >= middle.mean_ns * (1 + STRAGGLER_PCT / 100)
     )
 
 
-def _half_width(interval: Interval) -> float:
-    return (interval.high - interval.low) / 2
+def _own_work(rank: int, pass_: Communication) -> _Work:
+    own_ns, exposed = float(pass_.step_time_off_ns), pass_.exposed_interval_ns
+    half_width_ns = (exposed.high - exposed.low) / 2
+    quickest_ns = pass_.step_time_off_quickest_ns
+    least_ns = min(own_ns - half_width_ns, own_ns if quickest_ns is None else quickest_ns)
+    return _Work(rank, own_ns, half_width_ns, least_ns)
 
 
 def _share(communication: Communication) -> float | None:

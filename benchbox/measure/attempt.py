@@ -40,6 +40,7 @@ class Tick(msgspec.Struct, frozen=True):
     num_steps: int | None
     step_s: float | None
     device_memory_used_bytes: int | None
+    host_rss_bytes: int | None
 
 
 class _Watch:
@@ -188,6 +189,7 @@ def _tick(folder: Path, elapsed_s: float, sampler: Sampler | None) -> Tick:
         num_steps=None if progress is None else progress.num_steps,
         step_s=None if progress is None else progress.step_s,
         device_memory_used_bytes=None if latest is None else latest.device_memory_used_bytes,
+        host_rss_bytes=None if latest is None else latest.host_rss_bytes,
     )
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from benchbox.measure.runner import SuiteRun
-from benchbox.report.build import build_report
+from benchbox.report.build import build_report, rediagnosed
 from benchbox.report.estimates import with_estimates
 from benchbox.schema import Report
 
@@ -24,7 +24,7 @@ def report_of_run(run: SuiteRun) -> Report:
         controller_peak_rss_bytes=_peak_rss_bytes(),
         ceilings=run.ceilings,
     )
-    return with_estimates(report, run.estimates)
+    return rediagnosed(with_estimates(report, run.estimates))  # what ran out of memory is advised by them
 
 
 def _peak_rss_bytes() -> int | None:

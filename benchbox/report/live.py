@@ -164,6 +164,8 @@ class LiveDisplay:
             parts += [f"{significant(1 / tick.step_s)} steps/s"] if tick.step_s else []
             if tick.device_memory_used_bytes is not None:
                 parts.append(f"device {memory(tick.device_memory_used_bytes)}")
+            elif tick.host_rss_bytes is not None:
+                parts.append(f"worker {memory(tick.host_rss_bytes)}")
             parts.append(duration(tick.elapsed_s * 1e9))
         left_s = self._course.left_s()
         bar = Table.grid(padding=(0, 1), expand=True)

@@ -23,6 +23,9 @@ class Communication(Record, frozen=True, kw_only=True):
     """The mean step."""
     step_time_off_ns: Count
     """The mean step without collectives: this rank's own work. What it computes then means nothing."""
+    step_time_off_quickest_ns: Count | None = None
+    """Of the quickest block of such steps, which a disturbance of a few seconds has most likely spared. Older
+    reports lack it."""
     exposed_ns: int
     """On less off. Collectives that overlap with arithmetic are not in it; noise can make it negative."""
     exposed_interval_ns: Interval

@@ -47,6 +47,7 @@ def time_communication(
         num_steps_off=num_pairs * block,
         step_time_on_ns=round(stats.mean(on)),
         step_time_off_ns=round(stats.mean(off)),
+        step_time_off_quickest_ns=round(min(off)),
         exposed_ns=round(stats.mean(exposed)),
         exposed_interval_ns=Interval(low=low, high=high),
         bytes_per_step=num_bytes,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchbox.analyze.evidence import AttemptFigures, CaseEvidence
+from benchbox.schema.comparison import Metric
 from tests.factories import make_case
 
 Array = NDArray[np.float64]
@@ -68,6 +69,11 @@ def level_two_modes(scale: float) -> Level:
     return lambda rng, shape: scale * (2 * (rng.random(shape) < 0.3) + rng.normal(0, 0.4, shape))
 
 
+def level_two_speeds(scale: float) -> Level:
+    """Every other attempt is slower as a whole, by chance, and there is next to nothing between."""
+    return lambda rng, shape: scale * (2 * (rng.random(shape) < 0.5) + rng.normal(0, 0.03, shape))
+
+
 def level_wandering(scale: float) -> Level:
     """Neighbouring attempts of a case depend on each other (AR(1), 0.8)."""
 
@@ -119,3 +125,31 @@ def slowed(report: list[CaseEvidence], percent: float, places: slice = slice(Non
         else case
         for number, case in enumerate(report)
     ]
+
+
+def varying(
+    rng: np.random.Generator, made: list[list[CaseEvidence]], figures: Mapping[Metric, float]
+) -> list[list[CaseEvidence]]:
+    """``made`` with these figures beside the rate, all of the same truth; attempts vary by so much."""
+    if not figures:
+        return made
+
+    def filled(case: CaseEvidence) -> CaseEvidence:
+        attempts = tuple(
+            a._replace(log_figures={name: rng.normal(0, scale) for name, scale in figures.items()})
+            for a in case.attempts
+        )
+        return case._replace(attempts=attempts)
+
+    return [[filled(case) for case in report] for report in made]
+
+
+def grown(report: list[CaseEvidence], metric: Metric, percent: float) -> list[CaseEvidence]:
+    """``report`` with a figure of its first case larger by ``percent``."""
+    shift = float(np.log1p(percent / 100))
+    first = report[0]
+    attempts = tuple(
+        a._replace(log_figures=a.log_figures | {metric: a.log_figures[metric] + shift})
+        for a in first.attempts
+    )
+    return [first._replace(attempts=attempts), *report[1:]]

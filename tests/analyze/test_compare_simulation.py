@@ -6,30 +6,28 @@ attempts vary by 0.3 %. Some rows add noise that whole attempts have in common.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchbox.analyze.compare import compare_cases
-from benchbox.analyze.evidence import CaseEvidence, relative_variance_of_mean
-from benchbox.schema import MeasureSettings
-from benchbox.schema.comparison import Thresholds, Verdict
+from benchbox.analyze.evidence import relative_variance_of_mean
 from tests.analyze import noises
-from tests.analyze.noises import Level, reports, slowed
+from tests.analyze.noises import grown, reports, slowed, varying
+from tests.analyze.simulation import (
+    FOUND,
+    MEMORY_AND_ENERGY,
+    REPETITIONS,
+    SAME_TRUTH,
+    Truth,
+    compared,
+    found,
+    same_truth,
+    verdicts,
+)
 
-REPETITIONS = MeasureSettings().repetitions
-LIMITS = Thresholds()
-
-SAME_TRUTH: dict[str, tuple[int, int, Level]] = {
-    "steps only": (4, REPETITIONS, noises.level_none),
-    "attempts normal 1 %": (4, REPETITIONS, noises.level_normal(0.01)),
-    "attempts normal 3 %": (4, REPETITIONS, noises.level_normal(0.03)),
-    "attempts heavy-tailed 3 %": (4, REPETITIONS, noises.level_heavy(0.03)),
-    "attempts drifting 2 %": (4, REPETITIONS, noises.level_drift(0.02)),
-    "attempts in two modes 2 % apart": (4, REPETITIONS, noises.level_two_modes(0.01)),
-    "cases unlike, 1 %": (4, REPETITIONS, noises.level_unlike(0.01)),
-    "one case, attempts 3 %": (1, REPETITIONS, noises.level_normal(0.03)),
-    "five repetitions, two modes 4 % apart": (4, 5, noises.level_two_modes(0.02)),
-}
+PAGE = (Path(__file__).parents[2] / "docs/compare.md").read_text(encoding="utf-8")
 
 
 def test_the_simulation_takes_noise_within_attempts_as_a_report_does() -> None:
@@ -38,44 +36,53 @@ def test_the_simulation_takes_noise_within_attempts_as_a_report_does() -> None:
     assert noises.variance_of_mean(steps)[0] == pytest.approx(expected, rel=1e-5)
 
 
-def verdicts(base: list[CaseEvidence], new: list[CaseEvidence]) -> list[Verdict]:
-    return [case.verdict for case in compare_cases(list(zip(base, new, strict=True)), LIMITS)]
-
-
 @pytest.mark.parametrize("name", SAME_TRUTH)
 def test_at_most_one_report_in_a_hundred_raises_a_false_alarm(name: str) -> None:
-    assert false_alarms(*SAME_TRUTH[name]) <= 10
+    counts = same_truth(SAME_TRUTH[name])
+    assert counts.alarms <= 10
+    assert f"| {name} | {counts.alarms} | {counts.same_pct:.0f} |" in PAGE
 
 
 def test_a_level_that_moves_between_reports_is_beyond_them() -> None:
     """No promise, but the figure that docs/compare.md gives for it."""
-    assert 100 <= false_alarms(4, REPETITIONS, noises.level_wandering(0.01)) <= 180
+    counts = same_truth(Truth(4, REPETITIONS, noises.level_wandering(0.01)))
+    assert f"correlated by 0.8), {counts.alarms / 10:.0f} in 100 comparisons" in re.sub(r"\s+", " ", PAGE)
 
 
-def false_alarms(num_cases: int, repetitions: int, level: Level) -> int:
-    """Of 1,000 comparisons."""
-    rng = np.random.default_rng(1)
-    alarms = 0
-    for _ in range(4):  # in parts, for the memory
-        bases = reports(rng, 250, num_cases, repetitions, level)
-        news = reports(rng, 250, num_cases, repetitions, level)
-        alarms += sum(
-            any(verdict in ("slower", "faster") for verdict in verdicts(base, new))
-            for base, new in zip(bases, news, strict=True)
-        )
-    return alarms
+def test_so_are_two_speeds_of_which_one_was_met() -> None:
+    few, more = (same_truth(Truth(1, n, noises.level_two_speeds(0.04))).alarms for n in (3, 5))
+    says = f"{few} in 1,000 comparisons of a single case raise an alarm then, {more} with five repetitions"
+    assert says in re.sub(r"\s+", " ", PAGE)
 
 
 @pytest.mark.parametrize("num_cases", [1, 4])
 def test_three_percent_are_found_and_half_a_percent_is_the_same(num_cases: int) -> None:
-    rng = np.random.default_rng(2)
-    bases = reports(rng, 500, num_cases, REPETITIONS, noises.level_none)
-    news = reports(rng, 500, num_cases, REPETITIONS, noises.level_none)
-    pairs = list(zip(bases, news, strict=True))
-    found = [verdicts(base, slowed(new, 3.0, slice(0, 1)))[0] for base, new in pairs]
-    half = [verdicts(base, slowed(new, 0.5, slice(0, 1)))[0] for base, new in pairs]
-    assert found.count("slower") >= 0.95 * 500
-    assert half.count("same") >= 0.95 * 500
+    """Where steps are noisy by 1 %, at the default repetitions."""
+    _, slower, same, much_slower = found(num_cases, REPETITIONS, 0.0)
+    assert min(slower, same, much_slower) >= 95
+
+
+def test_the_table_of_what_is_found_is_that_of_the_page() -> None:
+    """Two of its rows; ``python -m tests.analyze.simulation`` prints all."""
+    assert len(re.findall(r"^\| [14] \| \d+ \| .* % \|", PAGE, re.MULTILINE)) == len(FOUND)
+    for row in FOUND[:2]:
+        vary, *counts = found(*row)
+        shown = " | ".join(f"{count:.0f}" for count in counts)
+        assert f"| {row[0]} | {row[1]} | {vary:.2g} % | {shown} |" in PAGE
+
+
+def test_more_memory_and_energy_are_found() -> None:
+    """8 % more, where the threshold is 5 % and attempts vary by 0.5 and 2 %: what is quiet is found at the
+    default repetitions, what is noisy with more of them."""
+    rng = np.random.default_rng(5)
+    for metric, repetitions in (("peak_memory_allocated_bytes", REPETITIONS), ("joules_per_sample", 20)):
+        made = (reports(rng, 200, 4, repetitions, noises.level_none) for _ in range(2))
+        bases, news = (varying(rng, some, MEMORY_AND_ENERGY) for some in made)
+        worse = [
+            {m.verdict for m in compared(base, grown(new, metric, 8.0))[0].metrics if m.metric == metric}
+            for base, new in zip(bases, news, strict=True)
+        ]
+        assert worse.count({"more"}) >= 0.95 * 200
 
 
 def test_a_change_of_the_threshold_itself_is_seldom_called_more_than_it() -> None:

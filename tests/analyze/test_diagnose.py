@@ -22,6 +22,7 @@ from benchbox.schema import (
     HostUsage,
     InputAblation,
     Interval,
+    MemoryEstimate,
     OperatorTime,
     PrecisionCeiling,
     ProfiledStep,
@@ -317,6 +318,54 @@ def test_out_of_memory_is_memory_capacity_for_sure() -> None:
     assert told(found) == ("memory-capacity", "sure")
     assert found.suggestion is not None
     assert (found.suggestion.axis, found.suggestion.value) == ("per_device_batch_size", 16)
+
+
+def estimate_of(*, standing_gib: int, activations_gib: int) -> MemoryEstimate:
+    """Adam in fp32: of what stands, a quarter each is weights and gradients, half is Adam's."""
+    peak = (standing_gib + activations_gib) * GIB
+    return MemoryEstimate(
+        parameters_bytes=standing_gib * GIB // 4,
+        gradients_bytes=standing_gib * GIB // 4,
+        optimizer_state_bytes=standing_gib * GIB // 2,
+        saved_activations_bytes=activations_gib * GIB,
+        largest_temporary_bytes=0,
+        communication_buffers_bytes=0,
+        context_bytes=GIB,
+        peak_allocated_bytes=peak,
+        peak_allocated_interval_bytes=Interval(low=peak, high=peak),
+        peak_device_bytes=peak + GIB,
+        peak_device_interval_bytes=Interval(low=peak + GIB, high=peak + GIB),
+    )
+
+
+@pytest.mark.parametrize(
+    ("standing_gib", "case", "device", "suggested"),
+    [
+        (10, {}, "cuda", ("gradient_checkpointing", True)),
+        (90, {}, "cuda", ("strategy", "zero3-offload")),
+        (90, {"strategy": "ddp", "world_size": 2}, "cuda", ("strategy", "zero3")),
+        (90, {}, "cpu", None),  # nowhere to keep them but there
+        (90, {"strategy": "zero3", "world_size": 2}, "cuda", None),
+    ],
+)
+def test_what_to_do_about_memory_follows_from_what_takes_it(
+    standing_gib: int, case: dict[str, Any], device: str, suggested: tuple[str, Any] | None
+) -> None:
+    estimate = estimate_of(standing_gib=standing_gib, activations_gib=100 - standing_gib)
+    result = CaseResult(
+        case=make_case(**case),
+        outcome="oom",
+        reason="out of memory",
+        attempts=(),
+        summary=None,
+        memory_estimate=estimate,
+    )
+    found = diagnose_case(result, make_environment(device=device), CEILINGS, None)
+    got = found.suggestion
+    assert (None if got is None else (got.axis, got.value)) == suggested
+    assert [e.value for e in found.evidence[1:]] == [101 * GIB, pytest.approx(standing_gib)]
+    if standing_gib == 90:
+        assert "90 % of the tensors foretold are weights" in str(found.next_step)
 
 
 @pytest.mark.parametrize(("used_gib", "bottleneck"), [(60, "compute"), (78, "memory-capacity")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,6 +92,19 @@ def test_stragglers_only_beyond_noise(
 ) -> None:
     attempt = attempt_with(*off_ms, on_ms=40, half_width_ms=half_width_ms)
     assert summarize_ranks([attempt]).straggler_ranks == named
+
+
+@pytest.mark.parametrize(("quickest_ms", "named"), [(14.0, (1,)), (10.3, (1,)), (10.1, ()), (None, (1,))])
+def test_a_rank_that_was_slow_for_a_while_is_no_straggler(
+    quickest_ms: float | None, named: tuple[int, ...]
+) -> None:
+    whole = attempt_with(10, 15)
+    communication = whole.ranks[1].communication
+    assert communication is not None
+    quickest_ns = None if quickest_ms is None else round(quickest_ms * MS)
+    changed = msgspec.structs.replace(communication, step_time_off_quickest_ns=quickest_ns)
+    rank = msgspec.structs.replace(whole.ranks[1], communication=changed)
+    assert summarize_ranks([make_attempt(CASE, 0, whole.ranks[0], rank)]).straggler_ranks == named
 
 
 def test_one_rank_has_nothing_to_be_compared_with() -> None:

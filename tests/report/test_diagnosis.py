@@ -237,6 +237,7 @@ def test_a_suggestion_is_tried_beside_the_original(tmp_path: Path) -> None:
     assert told["trial"]["suggestion"]["axis"] == "per_device_batch_size"
     assert told["trial"]["num_pairs"] == 3
     assert told["trial"]["speedup"] > 1.3
+    assert told["trial"]["as_predicted"] is True, told["trial"]
     assert told["trial"]["suggested_samples_per_second"] > told["trial"]["samples_per_second"]
 
 
