@@ -112,6 +112,7 @@ def _choice(
         hourly=costs[row],
         time_s=float(pool.time_s[entry]),
         log_half=float(pool.log_half[entry]),
+        log_half_faster=float(pool.log_half_faster[entry]),
         cost=float(pool.cost[entry]),
         fits_memory=True if pool.fits[entry] == 1 else None,
     )
@@ -233,6 +234,7 @@ def _pool(crossed: Crossed) -> plan_rank.Pool:
     return plan_rank.Pool(
         time_s=crossed.time_s.ravel()[usable],
         log_half=crossed.log_half.ravel()[usable],
+        log_half_faster=crossed.log_half_faster.ravel()[usable],
         cost=crossed.cost.ravel()[usable],
         fits=crossed.fits.ravel()[usable],
         place=usable,

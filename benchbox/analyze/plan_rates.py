@@ -34,6 +34,8 @@ class Rate(NamedTuple):
     basis: Basis
     source: Measured
     """What it rests on most."""
+    log_ceiling: float = math.inf
+    """The roofline, for the rate and its interval; infinite where it is not known."""
 
 
 class Refusal(NamedTuple):
@@ -119,9 +121,9 @@ def foretell(
             "a report of a device of the target's vendor",
         )
     belief = _belief(same_maker, siblings)
-    foretold = [_from_one(belief, rate, device, goal) for rate, device, _ in same_maker]
-    rate = _combined(foretold)
-    return rate._replace(log_rate=min(rate.log_rate, _log_roofline(rate.source, goal)))
+    rate = _combined([_from_one(belief, rate, device, goal) for rate, device, _ in same_maker])
+    ceiling = min(_log_roofline(item.source, target) for item, _, _ in same_maker)
+    return rate._replace(log_rate=min(rate.log_rate, ceiling), log_ceiling=ceiling)
 
 
 def _known_rates(
@@ -180,8 +182,21 @@ def _combined(rates: Sequence[Rate]) -> Rate:
     return best._replace(log_rate=center, log_half=best.log_half * shrink)
 
 
-def _log_roofline(source: Measured, target: DeviceRates) -> float:
-    """No rate is above the data sheet's peak."""
-    if source.flops_per_sample is None:
-        return math.inf
-    return math.log(target.peak_tflops * 1e12 / source.flops_per_sample)
+def under_its_roofline(rate: Rate, device: HardwareProfile | None) -> Rate:
+    """``rate``, measured on ``device``, with its ceiling. What is above the roofline shows that the step does
+    less than was counted: it is no ceiling then."""
+    ceiling = math.inf if device is None else _log_roofline(rate.source, device)
+    return rate._replace(log_ceiling=ceiling) if rate.log_rate <= ceiling else rate
+
+
+def _log_roofline(source: Measured, target: HardwareProfile) -> float:
+    """No rate is above the data sheet's peaks: its FLOP/s over those of a sample, and its bandwidth over the
+    bytes of a sample; infinite where neither is known."""
+    precision: RatePrecision = source.case.precision
+    rates = device_rates(target, precision)
+    ceilings = []
+    if source.flops_per_sample is not None and isinstance(rates, DeviceRates):
+        ceilings.append(rates.peak_tflops * 1e12 / source.flops_per_sample)
+    if source.bytes_per_sample is not None and target.memory_bandwidth_gb_per_s is not None:
+        ceilings.append(target.memory_bandwidth_gb_per_s * 1e9 / source.bytes_per_sample)
+    return math.log(min(ceilings, default=math.inf))
