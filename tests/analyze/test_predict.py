@@ -12,11 +12,18 @@ from benchbox.analyze.grade import grade, read_precision
 from benchbox.analyze.predict_fit import Seen, believe, log_ratio, weigh_witnesses
 from benchbox.analyze.predict_groups import batch_curve, rate_at_batch, software_factor
 from benchbox.analyze.predict_interval import step_kind
-from benchbox.analyze.predict_model import Workload, grid, log_rates, model_family
-from benchbox.analyze.predict_rates import DeviceRates, device_rates, link_gb_per_s
+from benchbox.analyze.predict_model import Family, Workload, grid, log_rates, model_family
+from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates, link_gb_per_s
 from benchbox.plan.hardware import load_profiles
 from benchbox.plan.throughput_table import read_throughput_table
-from benchbox.schema import GradedPair, GradeResult, PrecisionRates, ReachedRates, ThroughputRow
+from benchbox.schema import (
+    GradedPair,
+    GradeResult,
+    HardwareProfile,
+    PrecisionRates,
+    ReachedRates,
+    ThroughputRow,
+)
 from tests.tables import FIELDS, GPUS, profile, row, synthetic_rows, true_rate, write_table
 
 PROFILES = load_profiles([])
@@ -307,29 +314,59 @@ def test_kinds_of_steps() -> None:
     assert step_kind(rates("A100-SXM4-40GB"), rates("B200-SXM-180GB")) == "new architecture"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    name=st.sampled_from(GPUS),
+    facts=st.sampled_from([one for one in PROFILES if one.kind == "gpu"]),
+    precision=st.sampled_from(["fp32", "tf32", "bf16", "fp16"]),
+    family=st.sampled_from(["convolution", "transformer", "language model", "other"]),
     step_ms=st.floats(1, 5000),
+    host_ms=st.floats(0, 100),
     num_devices=st.integers(1, 64),
     factor=st.floats(1, 8),
+    share=st.none() | st.floats(0.2, 1),
 )
 def test_a_device_with_more_of_everything_is_never_slower(
-    name: str, step_ms: float, num_devices: int, factor: float
+    facts: HardwareProfile,
+    precision: RatePrecision,
+    family: Family,
+    step_ms: float,
+    host_ms: float,
+    num_devices: int,
+    factor: float,
+    share: float | None,
 ) -> None:
-    facts = profile(name)
-    peaks = PrecisionRates(fp16=(facts.peak_dense_tflops.fp16 or 1) * factor)
-    assert facts.memory_bandwidth_gb_per_s is not None
-    faster = replace(
-        facts,
-        peak_dense_tflops=peaks,
-        memory_bandwidth_gb_per_s=facts.memory_bandwidth_gb_per_s * factor,
-    )
-    one, two = rates(name), device_rates(faster, "fp16")
+    """Of every division of the work; with ``share`` both were probed, and reached that much of the peaks."""
+
+    def times(more: float) -> DeviceRates | str:
+        peaks = {
+            name: peak and peak * more
+            for name in ("fp32", "tf32", "bf16", "fp16")
+            for peak in [getattr(facts.peak_dense_tflops, name)]
+        }
+        bandwidth = facts.memory_bandwidth_gb_per_s and facts.memory_bandwidth_gb_per_s * more
+        reached = None
+        if share is not None and bandwidth is not None:
+            matmul = PrecisionRates(**{name: peak and peak * share for name, peak in peaks.items()})
+            reached = ReachedRates(
+                matmul_tflops=matmul, conv_tflops=PrecisionRates(), copy_gb_per_s=bandwidth * share
+            )
+        changed = replace(
+            facts,
+            peak_dense_tflops=PrecisionRates(**peaks),
+            memory_bandwidth_gb_per_s=bandwidth,
+            reached=reached,
+        )
+        return device_rates(changed, precision, probes="used")
+
+    one, two = times(1.0), times(factor)
+    if isinstance(one, str):
+        assert one == two
+        return
     assert isinstance(two, DeviceRates)
-    work = Workload("transformer", "fp16", step_ms)
+    work = Workload(family, precision, step_ms, host_ms)
     division = grid(num_devices > 1)
-    assert (log_rates(division, work, two, num_devices) >= log_rates(division, work, one, num_devices)).all()
+    slow, fast = (log_rates(division, work, each, num_devices) for each in (one, two))
+    assert (fast >= slow - 1e-12).all()
 
 
 def test_no_witness_leaves_the_prior() -> None:
