@@ -15,7 +15,7 @@ from benchbox.analyze.predict_fit import (
     weigh_compute_share,
     weigh_witnesses,
 )
-from benchbox.analyze.predict_interval import USUAL_RESIDUAL, log_half_width, step_between
+from benchbox.analyze.predict_interval import USUAL_RESIDUAL, log_half_widths, step_between
 from benchbox.analyze.predict_model import HOST_MS, REFERENCE_BANDWIDTH, Workload, model_family
 from benchbox.analyze.predict_rates import DeviceRates, Probes, RatePrecision, device_rates
 from benchbox.schema import Basis, HardwareProfile
@@ -30,7 +30,9 @@ class Rate(NamedTuple):
 
     log_rate: float
     log_half: float
-    """Half of its 80 % interval."""
+    """How far its 80 % interval reaches down."""
+    log_half_faster: float
+    """The same up."""
     basis: Basis
     source: Measured
     """What it rests on most."""
@@ -70,7 +72,7 @@ def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
     alone = _alone(cases)
     if batch in alone:
         case = alone[batch]
-        return Rate(math.log(case.samples_per_second), case.log_half, "measured", case)
+        return Rate(math.log(case.samples_per_second), case.log_half, case.log_half, "measured", case)
     points = sorted(alone.items())
     below = [point for point in points if point[0] < batch]
     above = [point for point in points if point[0] > batch]
@@ -81,7 +83,7 @@ def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
     start, end = math.log(one.samples_per_second), math.log(two.samples_per_second)
     # A rate that grows with the batch runs at most a quarter of the gap beside the straight line.
     half = max(one.log_half, two.log_half) + abs(end - start) / 4
-    return Rate(start + share * (end - start), half, "interpolated", one if share < 0.5 else two)
+    return Rate(start + share * (end - start), half, half, "interpolated", one if share < 0.5 else two)
 
 
 def _alone(cases: Sequence[Measured]) -> dict[int, Measured]:
@@ -165,12 +167,15 @@ def _evidence(pairs: Sequence[tuple[Rate, DeviceRates]], fixed: float) -> Eviden
 
 
 def _from_one(belief: Belief, rate: Rate, source: DeviceRates, target: DeviceRates) -> Rate:
-    step = step_between(belief, (source, 1), (target, 1))
-    half = log_half_width(belief, step, usual_residual=USUAL_RESIDUAL, software_factor=1.0, batch_factor=1.0)
+    step = step_between(belief, (source, 1), (target, 1), tuned=False)
+    halves = log_half_widths(
+        belief, step, usual_residual=USUAL_RESIDUAL, software_factor=1.0, batch_factor=1.0
+    )
     # Input and its copy take as long as before; only the rest is shortened.
     waiting = rate.source.input_share
     faster = -math.log((1 - waiting) * math.exp(-step.middle) + waiting)
-    return Rate(rate.log_rate + faster, math.hypot(half, rate.log_half), "predicted", rate.source)
+    below, above = (math.hypot(half, rate.log_half) for half in halves)
+    return Rate(rate.log_rate + faster, below, above, "predicted", rate.source)
 
 
 def _combined(rates: Sequence[Rate]) -> Rate:
@@ -179,7 +184,9 @@ def _combined(rates: Sequence[Rate]) -> Rate:
     center = math.fsum(w * rate.log_rate for w, rate in zip(weights, rates, strict=True)) / total
     best = min(rates, key=lambda rate: rate.log_half)
     shrink = math.sqrt(_SHARED_VARIANCE + (1 - _SHARED_VARIANCE) / len(rates))
-    return best._replace(log_rate=center, log_half=best.log_half * shrink)
+    return best._replace(
+        log_rate=center, log_half=best.log_half * shrink, log_half_faster=best.log_half_faster * shrink
+    )
 
 
 def under_its_roofline(rate: Rate, device: HardwareProfile | None) -> Rate:

@@ -207,7 +207,9 @@ def _as_measured(measured: Measured, configured: Configured, target: Target) -> 
     """A row for just the number of devices that ``measured`` ran on."""
     case = measured.case
     log_rate = math.log(measured.samples_per_second / case.world_size)
-    rate = under_its_roofline(Rate(log_rate, measured.log_half, "measured", measured), target.profile)
+    rate = under_its_roofline(
+        Rate(log_rate, measured.log_half, measured.log_half, "measured", measured), target.profile
+    )
     return Row(
         target=target,
         configured=configured,

@@ -11,7 +11,12 @@ from msgspec.structs import replace
 from benchbox.analyze.grade import grade, read_precision
 from benchbox.analyze.predict_fit import Seen, believe, log_ratio, weigh_witnesses
 from benchbox.analyze.predict_groups import batch_curve, rate_at_batch, software_factor
-from benchbox.analyze.predict_interval import step_kind
+from benchbox.analyze.predict_interval import (
+    USUAL_RESIDUAL,
+    log_half_widths,
+    step_between,
+    step_kind,
+)
 from benchbox.analyze.predict_model import Family, Workload, grid, log_rates, model_family
 from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates, link_gb_per_s
 from benchbox.plan.hardware import load_profiles
@@ -163,6 +168,56 @@ def test_a_witness_of_the_targets_own_architecture_narrows_the_interval(tmp_path
     assert half("V100-SXM2-16GB") < 0.75 * half("L40")
 
 
+def test_an_architecture_that_no_witness_has_is_expected_to_fall_short(tmp_path: Path) -> None:
+    def foretold(gpu: str, *witnesses: str) -> GradedPair:
+        rows = [row(one, true_rate(one, 0.5)) for one in ("A100-SXM4-80GB", gpu, *witnesses)]
+        return next(p for p in graded(rows, tmp_path).pairs if p.target == gpu and "A100" in p.source)
+
+    unknown = foretold("L40S", "V100-SXM2-32GB", "H100-SXM5-80GB")
+    known = foretold("L40S", "V100-SXM2-32GB", "L40")
+    assert known.high / known.predicted == pytest.approx(known.predicted / known.low)
+    down, up = unknown.predicted / unknown.low, unknown.high / unknown.predicted
+    assert math.log(down) > 1.2 * math.log(up)
+    # Without a witness of its own only the prior and the shortfall speak: A100 to the like of an A100.
+    belief = believe(weigh_witnesses(Workload("convolution", "fp16", 100.0), []), [])
+    same = (rates("A100-SXM4-40GB"), 1)
+    unfamiliar = step_between(belief, same, same, tuned=False)
+    assert (unfamiliar.familiar, unfamiliar.middle < 0) == (False, True)
+    knowing = belief._replace(architectures=frozenset({same[0].architecture}))
+    told = step_between(knowing, same, same, tuned=False)
+    assert (told.familiar, told.middle) == (True, 0)
+    # Whoever tunes for a device knows its architecture.
+    assert step_between(belief, same, same, tuned=True).middle == 0
+
+
+def test_few_architectures_leave_a_wider_interval_though_they_agree_as_well() -> None:
+    pair = ((rates("A100-SXM4-40GB"), 1), (rates("L40S"), 1))
+    belief = believe(weigh_witnesses(Workload("convolution", "fp16", 1e6), []), [])
+    step = step_between(belief, *pair, tuned=False)
+
+    def width(num_architectures: int, spread: float = 0.0) -> float:
+        seen = belief._replace(
+            architectures=frozenset(map(str, range(num_architectures))),
+            squared_residuals=(num_architectures - 1) * USUAL_RESIDUAL**2,
+        )
+        return sum(
+            log_half_widths(
+                seen,
+                step._replace(spread=spread, waiting=0.0),
+                usual_residual=USUAL_RESIDUAL,
+                software_factor=1.0,
+                batch_factor=1.0,
+            )
+        )
+
+    widths = [width(number) for number in range(1, 6)]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 1.25 * widths[-1]
+    # One architecture tells no division from another: all of their spread stays.
+    added = [math.sqrt(width(number, 0.3) ** 2 - width(number) ** 2) for number in (1, 2)]
+    assert added[0] == pytest.approx(2 * added[1])
+
+
 def test_devices_of_one_architecture_agree_for_free(tmp_path: Path) -> None:
     """Four A100 say nothing more about an RTX 3090 than one does."""
 
@@ -201,7 +256,8 @@ def test_many_cards_without_peer_access_are_refused_or_said_to_be_uncertain(tmp_
 def test_a_smaller_batch_than_any_that_was_measured_widens_more_than_a_larger_one(tmp_path: Path) -> None:
     def half(source_batch: float | str) -> float:
         rows = [
-            row("A100-SXM4-80GB", 600, batch_per_gpu=source_batch),
+            # A step as long as at 64, so that the host has the same share of it.
+            row("A100-SXM4-80GB", 600 / 64 * (source_batch or 64), batch_per_gpu=source_batch),
             row("H100-SXM5-80GB", 1000, batch_per_gpu=64),
         ]
         pair = next(p for p in graded(rows, tmp_path).pairs if p.target == "H100-SXM5-80GB")
