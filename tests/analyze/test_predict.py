@@ -54,6 +54,11 @@ def test_rates_that_follow_two_rooflines_are_foretold_well(tmp_path: Path) -> No
     assert result.overall.coverage_pct > 75
 
 
+@pytest.mark.parametrize("seed", [3, 4, 5, 6])
+def test_intervals_hold_on_tables_that_they_were_not_set_on(seed: int, tmp_path: Path) -> None:
+    assert 75 <= graded(synthetic_rows(seed=seed), tmp_path).overall.coverage_pct <= 90
+
+
 def test_the_target_is_left_out_of_what_its_prediction_rests_on(tmp_path: Path) -> None:
     """Whatever the target's own rate is, in whatever precision, the prediction of it stays the same."""
     rows = synthetic_rows() + [
