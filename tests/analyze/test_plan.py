@@ -340,6 +340,20 @@ def test_what_may_keep_both_limits_ranks_before_what_breaks_one() -> None:
     assert plan_rank.best_first(pool, 10.0, 10.0, 2) == [near_both, late_and_cheap]
 
 
+def test_what_the_roofline_keeps_from_the_deadline_ranks_as_late() -> None:
+    """Without it the first, which is cheaper, would perhaps be in time."""
+    at_the_roofline, near = 0, 1
+    pool = plan_rank.Pool(
+        time_s=np.array([10.5, 10.5]),
+        log_half=np.array([0.1, 0.1]),
+        log_half_faster=np.array([0.0, 0.1]),
+        cost=np.array([1.0, 2.0]),
+        fits=np.ones(2),
+        place=np.arange(2),
+    )
+    assert plan_rank.best_first(pool, 10.0, None, 2) == [near, at_the_roofline]
+
+
 def test_what_may_not_fit_in_memory_keeps_no_limit_for_sure() -> None:
     """An H100 that is fast enough, but that 70 of 80 GiB may be too little for."""
     source = simple_report(peak_bytes=70 * 2**30)
