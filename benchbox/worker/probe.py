@@ -185,8 +185,8 @@ def _copy_trial(device: torch.device) -> Trial:
 
 
 def _update_trial() -> Trial:
-    """An addition in place, on a CPU: a copy there also reads what it overwrites, so that it moves half more than
-    is counted."""
+    """An addition in place, on a CPU: a copy there also reads what it overwrites, and so moves half more
+    than is counted."""
     num_bytes = COPY_BYTES["cpu"] // 2
     num_values = num_bytes // 4
 

@@ -32,6 +32,7 @@ from benchbox.report.html.pictures import pictures
 from benchbox.report.html.shapes import histogram, roofline_dot
 from benchbox.report.html.side_by_side import Mark, compare_with_first, configurations
 from benchbox.report.html.table import render_table
+from benchbox.report.html.template_files import with_code
 from benchbox.report.plan_view import plan_answers, plan_closing, render_plan_json
 from benchbox.report.plots.plot import report_labels
 from benchbox.report.plots.roofline import Point, Roofs
@@ -520,3 +521,8 @@ def test_a_profile_without_peaks_gives_no_meter() -> None:
     assert found.meters == ()
     assert found.no_ceiling is not None
     assert "FLOPs" in found.no_ceiling
+
+
+def test_what_stands_between_backticks_is_code_and_never_markup() -> None:
+    assert with_code("call `a <b>` first") == "call <code>a &lt;b&gt;</code> first"
+    assert with_code("a ` alone <i>") == "a ` alone &lt;i&gt;"
