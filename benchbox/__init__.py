@@ -15,14 +15,14 @@ __version__ = "0.1.0"
 
 
 def load(path: str | PathLike[str]) -> LoadedReport:
-    """Read a ``report.json``.
+    """Read a ``report.json``. Verdicts in it are by the rules of this version, whatever stands in the file.
 
     Raises:
         benchbox.errors.BadInputError: it is missing, damaged, or no report; the text says which.
     """
     from pathlib import Path
 
-    from benchbox.report.files import read_report
     from benchbox.report.notebook import LoadedReport
+    from benchbox.report.shown import read_shown
 
-    return LoadedReport(read_report(Path(path)))
+    return LoadedReport(read_shown(Path(path)))

@@ -16,11 +16,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 
-from benchbox.report.build import rediagnosed
-from benchbox.report.files import read_report
 from benchbox.report.html.page import render_page
 from benchbox.report.plots.canvas import render
 from benchbox.report.plots.throughput import throughput
+from benchbox.report.shown import read_shown
 from benchbox.report.terminal import terminal_view
 from benchbox.schema import Report
 from tests.pages.browser import chromium, set_view
@@ -56,7 +55,7 @@ def main() -> None:
 
 def drawings() -> dict[str, bytes]:
     """The pictures that are the same on every machine, by their files' names."""
-    report = read_report(ROOT / SOURCE)
+    report = read_shown(ROOT / SOURCE)
     return {
         "quick.svg": terminal(report).encode(),
         "throughput.svg": render(throughput([report])),
@@ -65,7 +64,7 @@ def drawings() -> dict[str, bytes]:
 
 def page() -> str:
     """What ``benchbox report --format html`` makes of the report."""
-    return render_page([rediagnosed(read_report(ROOT / SOURCE))])
+    return render_page([read_shown(ROOT / SOURCE)])
 
 
 def digest_of(text: str) -> str:

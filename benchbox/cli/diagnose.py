@@ -35,14 +35,13 @@ def diagnose(
     ] = None,
 ) -> None:
     """Name what is in the way of each case of a report, and what to change."""
-    from benchbox.report.build import rediagnosed
-    from benchbox.report.files import read_report
+    from benchbox.report.shown import read_shown
     from benchbox.report.text import case_labels
 
     for name, value in (("--suite", suite), ("--device", device), ("--repetitions", repetitions)):
         if value is not None and not try_it:
             raise BadInputError(f"{name}: goes with --try alone")
-    report = rediagnosed(read_report(file))
+    report = read_shown(file)
     labels = case_labels([result.case for result in report.cases])
     chosen = list(report.cases) if case is None else [_find(report, labels, case)]
     trial = None

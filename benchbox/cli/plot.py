@@ -28,7 +28,7 @@ def plot(
 ) -> None:
     """Draw reports, or a plan: throughput over batch size, scaling, memory, roofline, phases, ..."""
     from benchbox.cli.output import check_out, picture_format, write_result
-    from benchbox.report.files import read_report
+    from benchbox.report.shown import read_shown
 
     if out is None:
         raise BadInputError("--out: say which .svg, .png or .pdf file to write")
@@ -36,7 +36,7 @@ def plot(
     if case is not None and kind != "telemetry":
         raise BadInputError(f"--case: says which case's telemetry to draw; --kind is {kind}")
     check_out(out, files)
-    drawn = _plan(files) if kind == "plan" else _plot(kind, [read_report(file) for file in files], case)
+    drawn = _plan(files) if kind == "plan" else _plot(kind, [read_shown(file) for file in files], case)
 
     from benchbox.report.plots.canvas import render
 

@@ -35,7 +35,7 @@ def report(
     from rich.console import Console
 
     from benchbox.cli.output import check_out
-    from benchbox.report.files import read_report
+    from benchbox.report.shown import read_shown
     from benchbox.report.terminal import terminal_view
 
     if out is not None:
@@ -45,7 +45,7 @@ def report(
     if output_format == "html":
         _show(_page(files), out)
         return
-    reports = [read_report(file) for file in files]
+    reports = [read_shown(file) for file in files]
     if output_format != "terminal":
         _show(_render(output_format, reports), out)
         return
@@ -64,13 +64,10 @@ def _show(text: str, out: Path | None) -> None:
 
 
 def _page(files: Sequence[Path]) -> str:
-    """Verdicts by the rules of this version, as `benchbox diagnose` gives them."""
-    from benchbox.report.build import rediagnosed
     from benchbox.report.documents import read_documents
     from benchbox.report.html.page import render_page
 
-    found = read_documents(files)
-    return render_page(list(map(rediagnosed, found.reports)), found.comparisons, found.histories, found.plans)
+    return render_page(*read_documents(files))
 
 
 def _render(

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from benchbox.report.files import read_document, read_raw, read_report, written_by
+from benchbox.report.files import read_document, read_raw, written_by
 from benchbox.report.plan_view import read_plan
+from benchbox.report.shown import read_shown
 from benchbox.schema import PlanResult, PositiveInt, Report
 from benchbox.schema.comparison import Comparison
 from benchbox.schema.history import History
@@ -30,7 +31,7 @@ class _Comparisons(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_documents(files: Sequence[Path]) -> Documents:
-    """Read every file; what is no comparison, history or plan is taken for a report.
+    """Read every file; what is no comparison, history or plan is taken for a report, and diagnosed anew.
 
     Raises:
         BadInputError: as for :func:`~benchbox.report.files.read_report`.
@@ -48,7 +49,7 @@ def read_documents(files: Sequence[Path]) -> Documents:
             case "plan":
                 plans.append(read_plan(file))
             case None:
-                reports.append(read_report(file))
+                reports.append(read_shown(file))
     return Documents(tuple(reports), tuple(comparisons), tuple(histories), tuple(plans))
 
 

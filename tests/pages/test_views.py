@@ -14,14 +14,15 @@ from rich.cells import cell_len
 
 import benchbox
 from benchbox.cli.complete import complete_suite
+from benchbox.cli.report import report as show
 from benchbox.errors import BadInputError, MissingPackageError
-from benchbox.report.build import rediagnosed
 from benchbox.report.csvfile import columns
-from benchbox.report.files import read_report, write_report
+from benchbox.report.files import write_report
 from benchbox.report.html.page import render_page
 from benchbox.report.notebook import LoadedReport
+from benchbox.report.shown import read_shown
 from benchbox.report.sparkline import sparkline, telemetry_lines
-from benchbox.schema import Report
+from benchbox.schema import Diagnosis, Report
 from tests.factories import hostile_report, make_report
 
 ROOT = Path(__file__).parents[2]
@@ -154,7 +155,7 @@ class TestCommands:
         assert (done.returncode, done.stderr) == (0, "")
         page = (tmp_path / "page.html").read_text()
         assert page.lstrip().startswith("<!doctype html>")
-        assert render_page([rediagnosed(read_report(GOLDEN))]) == page
+        assert render_page([read_shown(GOLDEN)]) == page
 
     @pytest.mark.parametrize(
         ("arguments", "told"),
@@ -184,6 +185,35 @@ class TestCommands:
         assert told in done.stderr
         assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
         assert (tmp_path / "report.json").read_bytes() == before
+
+
+class TestVerdicts:
+    """A report that holds a verdict by older rules."""
+
+    @pytest.fixture
+    def stale(self, tmp_path: Path) -> Path:
+        old = Diagnosis(bottleneck="host-memory", sureness="sure", evidence=(), next_step=None)
+        report = make_report()
+        path = tmp_path / "report.json"
+        write_report(replace(report, cases=tuple(replace(c, diagnosis=old) for c in report.cases)), path)
+        return path
+
+    @pytest.mark.parametrize("output_format", ["terminal", "markdown", "csv", "html"])
+    def test_every_format_shows_it_by_the_rules_of_today(
+        self, output_format: str, stale: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        verdicts = [case.diagnosis.bottleneck for case in read_shown(stale).cases if case.diagnosis]
+        assert set(verdicts) - {"unknown"}
+        show([stale], output_format, None)  # type: ignore[arg-type]
+        shown = capsys.readouterr().out
+        assert "host-memory" not in shown
+        assert all(verdict in shown for verdict in set(verdicts) - {"unknown"})
+
+    def test_a_notebook_too(self, stale: Path) -> None:
+        loaded = benchbox.load(stale)
+        assert [case.diagnosis for case in loaded.cases] == [c.diagnosis for c in read_shown(stale).cases]
+        assert "host-memory" not in set(loaded.to_dataframe()["bottleneck"])
+        assert "host-memory" not in loaded._repr_html_()
 
 
 class TestCompletion:
