@@ -220,7 +220,7 @@ def _estimate(case: Case) -> MemoryEstimate:
     activations = int(0.0198 * case.per_device_batch_size * ESTIMATED_SHARE[case.precision] * GIB)
     kept = activations // 3 if case.gradient_checkpointing else activations
     temporary = 200_000_000
-    peak = 4 * weights + kept + temporary
+    peak = int(0.93 * (4 * weights + kept + temporary))  # they do not all stand at the same time
     return MemoryEstimate(
         parameters_bytes=weights,
         gradients_bytes=weights,
@@ -231,8 +231,9 @@ def _estimate(case: Case) -> MemoryEstimate:
         context_bytes=520_000_000,
         peak_allocated_bytes=peak,
         peak_allocated_interval_bytes=Interval(low=peak * 0.95, high=peak * 1.05),
+        peak_reserved_bytes=peak + 280_000_000,
         peak_device_bytes=peak + 800_000_000,
-        peak_device_interval_bytes=Interval(low=peak, high=peak * 1.2),
+        peak_device_interval_bytes=Interval(low=peak, high=1.2 * (peak + 800_000_000)),
         device_memory_bytes=85_520_809_984,
         fits=True,
         largest_per_device_batch_size=2048,

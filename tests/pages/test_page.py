@@ -27,6 +27,7 @@ from benchbox.report.figures import STAR
 from benchbox.report.files import read_report, read_times, write_report
 from benchbox.report.html.answer import BOTTLENECKS, answer
 from benchbox.report.html.comparison import verdicts
+from benchbox.report.html.details import detail
 from benchbox.report.html.page import render_page
 from benchbox.report.html.pictures import pictures
 from benchbox.report.html.shapes import histogram, roofline_dot
@@ -498,6 +499,29 @@ class TestShapes:
         assert shape.num_beyond == counts[-1] == 3
         assert histogram(times[:7], 1, 1) is None
         assert histogram([5_000_000] * 20, 5_000_000, 5_000_000) is not None
+
+    def test_a_cases_memory_ends_at_its_estimated_peak(self, sweep: Report) -> None:
+        result = sweep.cases[0]
+        view = detail(sweep, result, "x", [], 10).memory
+        estimate = result.memory_estimate
+        assert view is not None
+        assert view.interval is not None
+        assert estimate is not None
+        assert result.summary is not None
+        scale = (view.boxes[-1].x + view.boxes[-1].width) / estimate.peak_device_bytes
+        assert [mark.x / scale for mark in view.marks] == pytest.approx(
+            [
+                result.summary.peak_memory_allocated_bytes,
+                result.summary.peak_memory_reserved_bytes,
+                result.summary.device_memory_used_bytes,
+            ]
+        )
+        ends = (view.interval.x, view.interval.x + view.interval.width)
+        interval = estimate.peak_device_interval_bytes
+        assert [end / scale for end in ends] == pytest.approx([interval.low, interval.high])
+        rows = {name: (estimated, measured) for name, estimated, measured in view.rows}
+        for name in ("peak allocated", "reserved", "used on the device"):
+            assert "–" not in rows[name]
 
     def test_the_dot_lies_under_its_roof(self) -> None:
         roofs = [Roofs("vendor", {"bf16": 100.0}, 1e12)]

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from matplotlib.axis import Axis
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -25,7 +26,7 @@ from benchbox.plan.hardware import load_profiles
 from benchbox.report.plan_view import read_plan, render_plan_json
 from benchbox.report.plots import canvas
 from benchbox.report.plots.history import LEAST_REPORTS, history
-from benchbox.report.plots.memory import memory
+from benchbox.report.plots.memory import CONTEXT, GIB, PARTS, REST, foretold_text, memory, stack
 from benchbox.report.plots.phases import phases
 from benchbox.report.plots.plan import plan
 from benchbox.report.plots.plot import Plot, report_labels, workload_label
@@ -35,7 +36,7 @@ from benchbox.report.plots.telemetry import telemetry
 from benchbox.report.plots.throughput import throughput
 from benchbox.report.series import case_series, throttled_spans
 from benchbox.report.text import case_label
-from benchbox.schema import DevicePrice, DeviceTelemetry, PlanJob, Prices, Report
+from benchbox.schema import DevicePrice, DeviceTelemetry, Interval, PlanJob, Prices, Report
 from tests.factories import make_case, make_ranks_report, make_report
 from tests.pages.data import make_sweep
 from tests.plans import simple_report
@@ -245,11 +246,66 @@ class TestOthers:
     def test_memory_of_the_device_or_of_the_host(self, report: Report) -> None:
         row = cells(memory([report]), "reference-cnn b64 fp32")
         assert row[0] == "ok"
-        assert "GiB" in row[1]
-        assert row[-1] == "–"  # a worker's RSS says nothing of a GPU
+        assert row[1] == "731 MiB"
+        assert row[-2:] == ["–", "–"]  # a worker's RSS says nothing of a GPU
         plot = memory([make_report("cpu")])
         assert "No estimate" in plot.notes[0]
         assert cells(plot, "reference-cnn b32 fp32")[-1] == "3.40 GiB"
+
+    def test_a_bar_of_memory_ends_at_the_estimated_peak_and_has_its_interval(self, report: Report) -> None:
+        estimate = report.cases[0].memory_estimate
+        assert estimate is not None
+        whole = sum(getattr(estimate, field) for _, field, _ in PARTS)
+        assert whole > 1.05 * estimate.peak_allocated_bytes  # parts that do not stand at the same time
+        assert stack(estimate).not_at_once_bytes == whole - estimate.peak_allocated_bytes
+        for device in ("cuda", "cpu"):
+            found = replace(report, environment=replace(report.environment, device=device))
+            axes = memory([found]).draw().axes[0]
+            own = [patch for patch in axes.patches if round(patch.get_y() + patch.get_height() / 2) == 0]
+            assert max(patch.get_x() + patch.get_width() for patch in own) == pytest.approx(
+                estimate.peak_device_bytes / GIB
+            )
+            drawn_at = [
+                bar.lines[0].get_xdata()[0] * GIB
+                for bar in axes.containers
+                if isinstance(bar, ErrorbarContainer)
+            ]
+            assert estimate.peak_device_bytes in map(round, drawn_at)
+            (ends,) = [
+                bar.lines[2][0].get_segments()[0][:, 0] * GIB
+                for bar in axes.containers
+                if isinstance(bar, ErrorbarContainer)
+                and round(bar.lines[0].get_xdata()[0] * GIB) == estimate.peak_device_bytes
+                and round(bar.lines[0].get_ydata()[0] - 0.41) == 0
+            ]
+            interval = estimate.peak_device_interval_bytes
+            assert list(ends) == pytest.approx([interval.low, interval.high])
+
+    def test_every_measured_peak_stands_beside_what_was_estimated(self, report: Report) -> None:
+        plot = memory([report])
+        row = dict(zip(plot.columns, plot.rows[0], strict=True))
+        estimate = report.cases[0].memory_estimate
+        assert estimate is not None
+        assert row["reserved, estimated"] == "3.39 GiB"
+        for name in ("peak allocated", "used on the device"):
+            value, low, high = re.findall(r"[\d.]+ GiB", row[f"{name}, estimated"])
+            assert float(low[:-4]) < float(value[:-4]) < float(high[:-4])
+        sizes = [
+            row[name] for name in (*(name for name, _, _ in PARTS), REST, CONTEXT, "not at the same time")
+        ]
+        units = {"GiB": 2**30, "MiB": 2**20, "B": 1}
+        numbers = [float(s.split()[0].replace("−", "-")) * units[s.split()[1]] for s in sizes]
+        assert sum(numbers) == pytest.approx(estimate.peak_device_bytes, rel=0.01)
+        exact = replace(estimate, peak_allocated_interval_bytes=Interval(low=4e9, high=4e9))
+        assert foretold_text(exact, "peak_memory_allocated_bytes") == "3.12 GiB"  # no interval without width
+
+    def test_parts_of_any_size_make_a_bar_that_ends_at_the_peak(self, report: Report) -> None:
+        estimate = report.cases[0].memory_estimate
+        assert estimate is not None
+        for context, peak in ((0, 0), (10**12, 10**9), (0, 10**13), (10**9, 10**6)):
+            odd = replace(estimate, context_bytes=context, peak_device_bytes=peak)
+            assert sum(size for _, size in stack(odd).segments) == peak
+            assert min(size for _, size in stack(odd).segments) >= 0
 
     def test_many_cases_are_cut_and_it_is_said(self) -> None:
         many = make_sweep(batches=range(1, 9))

@@ -12,7 +12,14 @@ from benchbox.report.facts import loss_check, outcome_word, phase_times, stop_re
 from benchbox.report.html import shapes
 from benchbox.report.html.answer import bottleneck_sentence, evidence_texts, next_step
 from benchbox.report.html.columns import interval_text
-from benchbox.report.plots.memory import MEASURED, PARTS, measured_bytes
+from benchbox.report.plots.memory import (
+    MEASURED,
+    estimated_parts,
+    fields_of,
+    foretold_text,
+    measured_bytes,
+    stack,
+)
 from benchbox.report.plots.roofline import Roofs, step_point
 from benchbox.report.text import UNKNOWN, clean, duration, memory, percent, significant
 from benchbox.schema import CaseResult, CaseSummary, Report
@@ -21,13 +28,14 @@ MAX_STDERR_LINES = 20
 
 
 class MemoryView(NamedTuple):
-    """Estimated parts as boxes, measured peaks as marks, both as rows."""
+    """Estimated parts as boxes up to the estimated peak, measured peaks as marks, both as rows."""
 
     boxes: tuple[shapes.Box, ...]
+    interval: shapes.Box | None
+    """Of the estimated peak, which is where the boxes end."""
     marks: tuple[shapes.Box, ...]
     rows: tuple[tuple[str, str, str], ...]
     """What, estimated, measured."""
-    estimated: bool
 
 
 class Detail(NamedTuple):
@@ -135,26 +143,25 @@ def _memory(result: CaseResult, device: str) -> MemoryView | None:
     estimate, measured = result.memory_estimate, measured_bytes(result, device)
     if estimate is None and not measured:
         return None
-    parts = [(name, getattr(estimate, field)) for name, field, _ in PARTS] if estimate else []
-    whole = max([sum(size for _, size in parts), *measured.values(), 1]) * 1.04
-    scale, x = shapes.WIDTH / whole, 0.0
-    boxes, rows = [], []
-    for name, size in parts:
+    peak = estimate.peak_device_interval_bytes if estimate else None
+    whole = max(
+        [estimate.peak_device_bytes if estimate else 0, peak.high if peak else 0, *measured.values(), 1]
+    )
+    scale, x, boxes, rows = shapes.WIDTH / (1.04 * whole), 0.0, [], []
+    for name, size in stack(estimate).segments if estimate else ():
         boxes.append(shapes.Box(x, size * scale, name.replace(" ", "-")))
-        rows.append((name, memory(size), UNKNOWN))
         x += size * scale
     if estimate is not None:
-        ends = estimate.peak_allocated_interval_bytes
-        foretold = f"{memory(estimate.peak_allocated_bytes)} ({memory(ends.low)} to {memory(ends.high)})"
-        seen = measured.get("peak_memory_allocated_bytes")
-        rows.append(("peak allocated", foretold, UNKNOWN if seen is None else memory(seen)))
+        rows += [(name, size, UNKNOWN) for name, size in estimated_parts(estimate)]
     marks = []
     for name, field, _, _ in MEASURED:
-        if field in measured:
-            marks.append(shapes.Box(measured[field] * scale, 0, name))
-            if estimate is None or field != "peak_memory_allocated_bytes":
-                rows.append((name, UNKNOWN, memory(measured[field])))
-    return MemoryView(tuple(boxes), tuple(marks), tuple(rows), estimate is not None)
+        if field in fields_of(device) and (estimate is not None or field in measured):
+            seen = measured.get(field)
+            marks += [] if seen is None else [shapes.Box(seen * scale, 0, name)]
+            foretold = UNKNOWN if estimate is None else foretold_text(estimate, field)
+            rows.append((name, foretold, UNKNOWN if seen is None else memory(seen)))
+    interval = shapes.Box(peak.low * scale, (peak.high - peak.low) * scale) if peak else None
+    return MemoryView(tuple(boxes), interval, tuple(marks), tuple(rows))
 
 
 def _stderr(result: CaseResult) -> str | None:
