@@ -95,11 +95,11 @@ def places(step: ProfiledStep, reachable: Rates | None) -> Sequence[Place]:
     """The place of each class, the longest first."""
     whole_ns = sum(operator.time_ns for operator in step.operators)
     found = []
-    bandwidth = _bandwidth(step, reachable)
+    bytes_per_s = bandwidth(step, reachable)
     for operator in step.operators if whole_ns else ():
         peak = _peak(operator.operator_class, reachable)
         arithmetic_ns = operator.flops / peak * 1e9 if operator.flops and peak else 0.0
-        moving_ns = operator.least_bytes / bandwidth * 1e9 if operator.least_bytes and bandwidth else 0.0
+        moving_ns = operator.least_bytes / bytes_per_s * 1e9 if operator.least_bytes and bytes_per_s else 0.0
         floor_ns = max(arithmetic_ns, moving_ns)
         reached = floor_ns / operator.time_ns if floor_ns and operator.time_ns else None
         found.append(
@@ -107,23 +107,24 @@ def places(step: ProfiledStep, reachable: Rates | None) -> Sequence[Place]:
                 operator.operator_class,
                 operator.time_ns / whole_ns,
                 operator.flops / operator.least_bytes if operator.flops and operator.least_bytes else None,
-                peak / bandwidth if peak and bandwidth else None,
+                peak / bytes_per_s if peak and bytes_per_s else None,
                 _bound(operator.operator_class, arithmetic_ns, moving_ns, operator.num_calls, reached),
                 reached,
-                bandwidth if bandwidth is not None and _rate(operator) == bandwidth else None,
+                bytes_per_s if bytes_per_s is not None and _rate(operator) == bytes_per_s else None,
             )
         )
     return sorted(found, key=lambda place: -place.share)
 
 
-def _bandwidth(step: ProfiledStep, reachable: Rates | None) -> float | None:
-    """What the probe reached, or what a class of this very step did: a ceiling that is passed is none.
+def bandwidth(step: ProfiledStep | None, reachable: Rates | None) -> float | None:
+    """Bytes a second: what the probe reached, or a class of this very step: a ceiling that is passed is none.
 
     A probe that others on the machine disturbed is mended by this.
     """
     if reachable is None or reachable.bytes is None:
         return None
-    return max([reachable.bytes, *(rate for rate in map(_rate, step.operators) if rate is not None)])
+    operators = step.operators if step is not None else ()
+    return max([reachable.bytes, *(rate for rate in map(_rate, operators) if rate is not None)])
 
 
 def _rate(operator: OperatorTime) -> float | None:

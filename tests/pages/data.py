@@ -44,6 +44,7 @@ from tests.factories import (
 
 BATCHES = (16, 32, 64, 128, 256, 512)
 PEAK_TFLOPS = {"fp32": 51.2, "tf32": 371.0, "bf16": 702.0, "fp16": 688.0}
+COPY_BYTES_PER_S = 2.81e12
 FIXED_MS = 1.9
 ESTIMATED_SHARE = {"fp32": 1.0, "tf32": 1.0, "bf16": 0.62, "fp16": 0.62}
 
@@ -88,7 +89,7 @@ def make_sweep(
             PrecisionCeiling(precision=p, matmul_tflops=v, convolution_tflops=v * 0.7)  # type: ignore[arg-type]
             for p, v in PEAK_TFLOPS.items()
         ),
-        device_copy_bytes_per_s=2.81e12,
+        device_copy_bytes_per_s=COPY_BYTES_PER_S,
         host_to_device_bytes_per_s=55.1e9,
         probe_s=4.2,
     )
@@ -185,6 +186,11 @@ def _profile(case: Case, level: float) -> ProfiledStep:
     width = 4 if case.precision in ("fp32", "tf32") else 2
     weights = NUM_PARAMETERS[case.model]
     activations = 30_000_000 * case.per_device_batch_size * width
+
+    def moved(num_bytes: int, share: float) -> int:
+        """No more than the memory of such a device delivers in that share of the step."""
+        return min(num_bytes, int(0.9 * COPY_BYTES_PER_S * share * level / 1e3))
+
     return ProfiledStep(
         step_time_ns=round(level * 1.2e6),
         operators=(
@@ -193,20 +199,20 @@ def _profile(case: Case, level: float) -> ProfiledStep:
                 num_calls=5,
                 time_ns=round(level * 0.45e6),
                 flops=int(flops * 0.86),
-                least_bytes=activations,
+                least_bytes=moved(activations, 0.45),
             ),
             OperatorTime(
                 operator_class="matmul",
                 num_calls=6,
                 time_ns=round(level * 0.15e6),
                 flops=int(flops * 0.14),
-                least_bytes=3 * weights * width,
+                least_bytes=moved(3 * weights * width, 0.15),
             ),
             OperatorTime(
                 operator_class="optimizer",
                 num_calls=1,
                 time_ns=round(level * 0.2e6),
-                least_bytes=7 * weights * 4,
+                least_bytes=moved(7 * weights * 4, 0.2),
             ),
             OperatorTime(operator_class="activation", num_calls=6, time_ns=round(level * 0.1e6)),
         ),

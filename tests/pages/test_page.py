@@ -21,7 +21,7 @@ from benchbox.plan.hardware import load_profiles
 from benchbox.report.build import rediagnosed
 from benchbox.report.comparison_files import render_comparison_json
 from benchbox.report.comparison_text import counts_sentence, interval_text, ratio_text, rule_sentence
-from benchbox.report.diagnosis import full_text
+from benchbox.report.diagnosis import class_places, full_text
 from benchbox.report.documents import Documents, read_documents
 from benchbox.report.figures import STAR
 from benchbox.report.files import read_report, read_times, write_report
@@ -36,7 +36,7 @@ from benchbox.report.html.table import render_table
 from benchbox.report.html.template_files import with_code
 from benchbox.report.plan_view import plan_answers, plan_closing, render_plan_json
 from benchbox.report.plots.plot import report_labels
-from benchbox.report.plots.roofline import Point, Roofs
+from benchbox.report.plots.roofline import Point, Roofs, known_roofs
 from benchbox.report.sentences import case_hints
 from benchbox.report.text import case_labels, indented_json, significant
 from benchbox.schema import SCHEMA_VERSION, DevicePrice, Diagnosis, Interval, PlanJob, Prices, Report
@@ -502,7 +502,7 @@ class TestShapes:
 
     def test_a_cases_memory_ends_at_its_estimated_peak(self, sweep: Report) -> None:
         result = sweep.cases[0]
-        view = detail(sweep, result, "x", [], 10).memory
+        view = detail(sweep, result, "x", 10).memory
         estimate = result.memory_estimate
         assert view is not None
         assert view.interval is not None
@@ -523,6 +523,19 @@ class TestShapes:
         for name in ("peak allocated", "reserved", "used on the device"):
             assert "–" not in rows[name]
 
+    def test_a_cases_roof_is_that_of_its_verdict(self) -> None:
+        """A class that moves more than the probe did is itself the ceiling, of the verdict and the panel."""
+        report = make_sweep(batches=(512,), precisions=("bf16",))
+        assert report.ceilings is not None
+        slow = replace(report.ceilings, device_copy_bytes_per_s=1e11)
+        report = replace(report, ceilings=slow, hardware_profile=None)
+        result = report.cases[0]
+        (roof,) = known_roofs(report, [result])
+        assert roof.bytes_per_s is not None
+        assert roof.bytes_per_s > 5e11
+        place = next(p for p, _, _ in class_places(report, result) if p.operator_class == "matmul")
+        assert roof.bend("bf16") == pytest.approx(place.ridge)
+
     def test_the_dot_lies_under_its_roof(self) -> None:
         roofs = [Roofs("vendor", {"bf16": 100.0}, 1e12)]
         at_roof = roofline_dot(Point("x", "bf16", 10.0, 10.0), roofs)
@@ -530,6 +543,7 @@ class TestShapes:
         assert at_roof is not None
         assert below is not None
         assert below.y > at_roof.y
+        assert below.place == "10.0 FLOP/byte, 5.00 TFLOP/s"
         assert below.sentences == ("vendor: 50.0 % of 10.0 TFLOP/s, a roof of memory bandwidth",)
         assert roofline_dot(Point("x", "fp32", 10.0, 5.0), roofs) is None
 

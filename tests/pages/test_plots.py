@@ -23,6 +23,7 @@ from benchbox.analyze.history import MIN_REPORTS_AT_A_LEVEL
 from benchbox.analyze.plan import plan as plan_job
 from benchbox.errors import BadInputError, NothingToPlotError
 from benchbox.plan.hardware import load_profiles
+from benchbox.report.files import read_report
 from benchbox.report.plan_view import read_plan, render_plan_json
 from benchbox.report.plots import canvas
 from benchbox.report.plots.history import LEAST_REPORTS, history
@@ -30,7 +31,7 @@ from benchbox.report.plots.memory import CONTEXT, GIB, PARTS, REST, foretold_tex
 from benchbox.report.plots.phases import phases
 from benchbox.report.plots.plan import plan
 from benchbox.report.plots.plot import Plot, report_labels, workload_label
-from benchbox.report.plots.roofline import Roofs, roofline
+from benchbox.report.plots.roofline import Roofs, known_roofs, roofline, step_point
 from benchbox.report.plots.scaling import scaling
 from benchbox.report.plots.telemetry import telemetry
 from benchbox.report.plots.throughput import throughput
@@ -38,9 +39,10 @@ from benchbox.report.series import case_series, throttled_spans
 from benchbox.report.text import case_label
 from benchbox.schema import DevicePrice, DeviceTelemetry, Interval, PlanJob, Prices, Report
 from tests.factories import make_case, make_ranks_report, make_report
-from tests.pages.data import make_sweep
+from tests.pages.data import COPY_BYTES_PER_S, make_sweep
 from tests.plans import simple_report
 
+COMMITTED = sorted((Path(__file__).parents[2] / "reports").glob("*/*/report.json"))
 Draw = Callable[[Sequence[Report]], Plot]
 ONE_REPORT: dict[str, Draw] = {
     "throughput": throughput,
@@ -331,16 +333,63 @@ class TestOthers:
         moved = sum(o.least_bytes or 0 for o in profile.operators)
         assert float(point[1]) == pytest.approx(flops / moved, rel=0.01)
 
+    def test_checkpointing_counts_what_it_computes_again_in_both_coordinates(self, report: Report) -> None:
+        result = report.cases[0]
+        assert result.summary is not None
+        (attempt, *rest) = result.attempts
+        (rank,) = attempt.ranks
+        assert rank.profile is not None
+        again = tuple(
+            replace(o, flops=None if o.flops is None else 2 * o.flops) for o in rank.profile.operators
+        )
+        rank = replace(rank, profile=replace(rank.profile, operators=again))
+        twice = replace(result, attempts=(replace(attempt, ranks=(rank,)), *rest))
+        before, after = step_point(result, "x"), step_point(twice, "x")
+        assert before is not None
+        assert after is not None
+        assert after.intensity == pytest.approx(2 * before.intensity)
+        assert after.tflops == pytest.approx(2 * before.tflops)
+        assert before.tflops == pytest.approx(result.summary.achieved_tflops, rel=1e-6)
+
+    @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: "-".join(path.parts[-3:-1]))
+    def test_no_case_of_a_committed_report_lies_above_its_roof(self, path: Path) -> None:
+        report = read_report(path)
+        plot = roofline([report])
+        shares = [float(row[-1].removesuffix(" %")) for row in plot.rows]
+        assert len(shares) == len(report.cases)
+        assert max(shares) <= 100
+        own = [(step_point(r, ""), known_roofs(report, [r])[0]) for r in report.cases]
+        for point, roof in own:
+            assert point is not None
+            assert point.tflops <= (roof.limit_tflops(point.precision, point.intensity) or 0)
+        # The marks in the picture lie where the rows say.
+        drawn_at = [
+            (x, y)
+            for line in plot.draw().axes[0].get_lines()
+            if line.get_marker() != "None"
+            for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+        ]
+        expected = [(point.intensity, point.tflops) for point, _ in own if point]
+        for seen, meant in zip(sorted(drawn_at), sorted(expected), strict=True):
+            assert seen == pytest.approx(meant)
+
     def test_the_bend_of_each_roof_that_a_case_lies_under_is_in_the_picture(self, report: Report) -> None:
-        assert report.ceilings is not None
-        assert report.ceilings.device_copy_bytes_per_s is not None
-        slow = replace(report.ceilings, device_copy_bytes_per_s=2.81e12 / 20)
-        axes = roofline([replace(report, ceilings=slow, hardware_profile=None)]).draw().axes[0]
+        def far(factor: float) -> Report:
+            assert report.ceilings is not None
+            quick = tuple(
+                replace(one, matmul_tflops=one.matmul_tflops * factor)
+                for one in report.ceilings.precisions
+                if one.matmul_tflops is not None
+            )
+            return replace(report, ceilings=replace(report.ceilings, precisions=quick), hardware_profile=None)
+
+        (roof,) = known_roofs(far(20), report.cases)
+        axes = roofline([far(20)]).draw().axes[0]
         bend = max(line.get_xdata()[1] for line in axes.get_lines() if len(line.get_xdata()) == 3)
-        assert bend == pytest.approx(702e12 / 2.81e12 * 20)
+        assert bend == pytest.approx(roof.bend("bf16"))
+        assert bend == pytest.approx(20 * 702e12 / COPY_BYTES_PER_S)
         assert bend < axes.get_xlim()[1]
-        slow = replace(report.ceilings, device_copy_bytes_per_s=1e-300)  # no picture reaches so far
-        axes = roofline([replace(report, ceilings=slow, hardware_profile=None)]).draw().axes[0]
+        axes = roofline([far(1e200)]).draw().axes[0]  # no picture reaches so far
         assert axes.get_xlim()[1] < 1000
 
     def test_telemetry_of_a_case_by_its_name(self, report: Report) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchbox.analyze.ranks import longest_steps
@@ -20,7 +19,7 @@ from benchbox.report.plots.memory import (
     measured_bytes,
     stack,
 )
-from benchbox.report.plots.roofline import Roofs, step_point
+from benchbox.report.plots.roofline import known_roofs, step_point
 from benchbox.report.text import UNKNOWN, clean, duration, memory, percent, significant
 from benchbox.schema import CaseResult, CaseSummary, Report
 
@@ -60,8 +59,8 @@ class Detail(NamedTuple):
     stderr: str | None
 
 
-def detail(report: Report, result: CaseResult, label: str, roofs: Sequence[Roofs], max_points: int) -> Detail:
-    """``roofs`` are those of the report's machine; a telemetry strip has at most ``max_points``."""
+def detail(report: Report, result: CaseResult, label: str, max_points: int) -> Detail:
+    """A telemetry strip has at most ``max_points``."""
     summary, diagnosis, timed = result.summary, result.diagnosis, phase_times(result)
     point = step_point(result, label)
     return Detail(
@@ -78,7 +77,7 @@ def detail(report: Report, result: CaseResult, label: str, roofs: Sequence[Roofs
         telemetry=shapes.telemetry(result, max_points) if summary else None,
         phases=shapes.phase_boxes(timed) if timed else None,
         memory=_memory(result, report.environment.device),
-        roofline=shapes.roofline_dot(point, roofs) if point else None,
+        roofline=shapes.roofline_dot(point, known_roofs(report, [result])) if point else None,
         operators=tuple(map(clean, class_lines(report, result))),
         stderr=_stderr(result),
     )

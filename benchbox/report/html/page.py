@@ -22,7 +22,6 @@ from benchbox.report.html.plan import plan_section
 from benchbox.report.html.side_by_side import compare_with_first, configurations
 from benchbox.report.html.template_files import environment, source
 from benchbox.report.plots.plot import report_labels
-from benchbox.report.plots.roofline import known_roofs
 from benchbox.report.text import case_labels, clean
 from benchbox.schema import CaseResult, PlanResult, Report
 from benchbox.schema.comparison import Comparison
@@ -174,15 +173,12 @@ def _table(reports: Sequence[Report], names: Sequence[str]) -> tuple[list[Row], 
     kept = [place for place in range(len(titles)) if len({values[place] for values in axes}) > 1]
     filters = [Filter(titles[p], _ordered({values[p] for values in axes})) for p in kept]
     max_points = MAX_POINTS if len(results) <= MANY_CASES else MAX_POINTS_OF_MANY
-    roofs = [known_roofs(report) for report in reports]
     labels = [case_labels([result.case for result in report.cases]) for report in reports]
     rows = [
         Row(
             report=number,
             place=place,
-            detail=detail(
-                reports[number], result, labels[number][result.case.case_id], roofs[number], max_points
-            ),
+            detail=detail(reports[number], result, labels[number][result.case.case_id], max_points),
             cells=tuple(cell(column, result) for column in columns),
             axes=tuple(values[p] for p in kept),
         )

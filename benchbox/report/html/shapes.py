@@ -141,7 +141,10 @@ class RooflineDot(NamedTuple):
     """A path, and where the roof is from."""
     x: float
     y: float
+    place: str
+    """``6.50 FLOP/byte, 0.157 TFLOP/s``."""
     sentences: tuple[str, ...]
+    """Of each of ``roofs``."""
 
 
 def roofline_dot(point: Point, roofs: Sequence[Roofs]) -> RooflineDot | None:
@@ -170,7 +173,8 @@ def roofline_dot(point: Point, roofs: Sequence[Roofs]) -> RooflineDot | None:
         paths.append(("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in corners), roof.source))
         sentences.append(_under(point, roof, flat))
     x, y = place(math.log10(point.intensity), point.tflops)
-    return RooflineDot(tuple(paths), x, y, tuple(sentences))
+    text = f"{significant(point.intensity)} FLOP/byte, {significant(point.tflops)} TFLOP/s"
+    return RooflineDot(tuple(paths), x, y, text, tuple(sentences))
 
 
 def _under(point: Point, roof: Roofs, flat: float) -> str:

@@ -6,9 +6,11 @@ of I FLOP per byte runs at most at min(peak rate, I × bandwidth).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchbox.analyze.roofline import Rates, bandwidth, rates
 from benchbox.errors import NothingToPlotError
 from benchbox.report.plots.canvas import (
     INK,
@@ -78,7 +80,7 @@ def roofline(reports: Sequence[Report]) -> Plot:
             "roofline: no case of this report has a profiled step with counted bytes, so no case has an "
             "intensity"
         )
-    roofs = known_roofs(report)
+    roofs = known_roofs(report, measured)
     if not roofs:
         raise NothingToPlotError(
             "roofline: neither a probe nor a hardware profile says what this device reaches; "
@@ -87,6 +89,10 @@ def roofline(reports: Sequence[Report]) -> Plot:
     known = {point.label for point in points}
     without = [labels[r.case.case_id] for r in measured if labels[r.case.case_id] not in known]
     notes = ["Bytes count every input read once and every output written once, so intensities are at most."]
+    if report.ceilings is not None and (roofs[0].bytes_per_s or 0) > (
+        report.ceilings.device_copy_bytes_per_s or math.inf
+    ):
+        notes.append("Bandwidth is the most that a class of operators reached, which is above the probe's.")
     notes += [f"No counted bytes for {listing(without)}."] if without else []
     where = report_labels(reports)[0]
     return Plot(
@@ -100,15 +106,19 @@ def roofline(reports: Sequence[Report]) -> Plot:
 
 
 def step_point(result: CaseResult, label: str) -> Point | None:
-    """The place of a case's whole step; ``None`` where its profile or its rate is unknown."""
+    """The place of a case's whole step; ``None`` where its profile or its rate is unknown.
+
+    Both coordinates count what the profiled step computed, so with what checkpointing computes again.
+    """
     profile = profiled_step(result)
-    if profile is None or result.summary is None or result.summary.achieved_tflops is None:
+    if profile is None or result.summary is None:
         return None
     flops = sum(o.flops or 0 for o in profile.operators)
     moved = sum(o.least_bytes or 0 for o in profile.operators)
     if not flops or not moved:
         return None
-    return Point(label, result.case.precision, flops / moved, result.summary.achieved_tflops)
+    steps_per_s = result.summary.samples_per_second / result.case.global_batch_size
+    return Point(label, result.case.precision, flops / moved, flops * steps_per_s / 1e12)
 
 
 def profiled_step(result: CaseResult) -> ProfiledStep | None:
@@ -117,12 +127,15 @@ def profiled_step(result: CaseResult) -> ProfiledStep | None:
     return next((rank.profile for rank in ranks if rank.profile), None)
 
 
-def known_roofs(report: Report) -> list[Roofs]:
-    """What was reached on this machine, then what the vendor states; those of which something is known."""
+def known_roofs(report: Report, results: Sequence[CaseResult]) -> list[Roofs]:
+    """What was reached on this machine, then what the vendor states; those of which something is known.
+
+    Of one case alone, the first is the roof that its verdict rests on.
+    """
     found = []
-    reached, bandwidth = _reached(report)
+    reached, bytes_per_s = _reached(report, results)
     if reached:
-        found.append(Roofs("reached here", reached, bandwidth))
+        found.append(Roofs("reached here", reached, bytes_per_s))
     profile = report.hardware_profile
     if profile is not None:
         stated = _rates(profile.peak_dense_tflops)
@@ -132,16 +145,17 @@ def known_roofs(report: Report) -> list[Roofs]:
     return found
 
 
-def _reached(report: Report) -> tuple[dict[str, float], float | None]:
-    """By this run's own probes, else by the profile's."""
-    if report.ceilings is not None:
-        rates = {str(c.precision): c.matmul_tflops for c in report.ceilings.precisions if c.matmul_tflops}
-        return rates, report.ceilings.device_copy_bytes_per_s
-    profile = report.hardware_profile
-    if profile is None or profile.reached is None:
-        return {}, None
-    copied = profile.reached.copy_gb_per_s
-    return _rates(profile.reached.matmul_tflops), None if copied is None else copied * 1e9
+def _reached(report: Report, results: Sequence[CaseResult]) -> tuple[dict[str, float], float | None]:
+    """By this run's own probes, else by the profile's; the bandwidth is the most that the probe or a class of
+    operators of ``results`` reached."""
+    known = {p: found for p in PRECISION_COLORS if (found := _rates_of(report, p)) is not None}
+    flats = {p: one.matmul_flops / 1e12 for p, one in known.items() if one.matmul_flops is not None}
+    bandwidths = [bandwidth(profiled_step(r), known.get(r.case.precision)) for r in results]
+    return flats, max((one for one in bandwidths if one is not None), default=None)
+
+
+def _rates_of(report: Report, precision: Any) -> Rates | None:
+    return rates(precision, report.ceilings, report.hardware_profile)
 
 
 def _rates(rates: Any) -> dict[str, float]:
