@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from matplotlib.axis import Axis
+from matplotlib.collections import PolyCollection
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -37,7 +38,7 @@ from benchbox.report.plots.telemetry import telemetry
 from benchbox.report.plots.throughput import throughput
 from benchbox.report.series import case_series, throttled_spans
 from benchbox.report.text import case_label
-from benchbox.schema import DevicePrice, DeviceTelemetry, Interval, PlanJob, Prices, Report
+from benchbox.schema import DevicePrice, DeviceTelemetry, Interval, Outcome, PlanJob, Prices, Report
 from tests.factories import make_case, make_ranks_report, make_report
 from tests.pages.data import COPY_BYTES_PER_S, make_sweep
 from tests.plans import simple_report
@@ -182,6 +183,64 @@ class TestThroughput:
         assert outcome == "ok"
         assert cells(plot, "reference-cnn", "fp32", "256") == ["–", "–", "oom"]
 
+    @pytest.mark.parametrize("outcome", ["oom", "invalid", "crashed", "timeout", "unsupported", None])
+    def test_what_has_no_figure_breaks_the_line_and_is_marked(self, outcome: Outcome | None) -> None:
+        report = make_sweep(batches=(16, 32, 64, 128, 256), precisions=("bf16",))
+        place = [case_label(r.case) for r in report.cases].index("reference-cnn b64 bf16")
+        failed = replace(report.cases[place], outcome=outcome, reason="so", summary=None)
+        cases = (*report.cases[:place], failed, *report.cases[place + 1 :])
+        plot = throughput([replace(report, cases=cases)])
+        word = outcome or "not finished"
+        assert cells(plot, "reference-cnn", "bf16", "64") == ["–", "–", word]
+        figure = plot.draw()
+        axes = figure.axes[0]
+        solid = [list(one.get_xdata()) for one in axes.get_lines() if one.get_linestyle() == "-"]
+        assert solid == [[16, 32], [128, 256]]
+        spans = [
+            (corners[:, 0].min(), corners[:, 0].max())
+            for one in axes.collections
+            if isinstance(one, PolyCollection)
+            for corners in (one.get_paths()[0].vertices,)
+        ]
+        assert spans[:2] == [(16, 32), (128, 256)]
+        (mark,) = [one for one in axes.get_lines() if one.get_linestyle() == "None"]
+        assert list(mark.get_xdata()) == [64]
+        assert 0 < mark.get_ydata()[0] < 0.1  # at the foot, as a share of the height
+        names = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert mark.get_label() in names
+        assert mark.get_label() == ("out of memory" if outcome == "oom" else word)
+
+    def test_a_band_is_the_interval(self, report: Report) -> None:
+        axes = throughput([report]).draw().axes[0]
+        band = next(one for one in axes.collections if isinstance(one, PolyCollection))
+        line = axes.get_lines()[0]
+        corners = {(round(x), y) for x, y in band.get_paths()[0].vertices}
+        own = {
+            r.case.per_device_batch_size: r.summary.samples_per_second_interval
+            for r in report.cases
+            if r.summary
+            and r.case.precision == "fp32"
+            and not r.case.gradient_checkpointing
+            and r.case.strategy == "single"
+        }
+        assert set(line.get_xdata()) == set(own)
+        for batch, interval in own.items():
+            assert interval is not None
+            assert {(batch, interval.low), (batch, interval.high)} <= corners
+
+    def test_workloads_that_differ_in_what_no_label_says_are_lines_of_their_own(self) -> None:
+        report = make_sweep(batches=(16, 64), precisions=("fp32",))
+        large = tuple(
+            replace(r, case=replace(r.case, case_id=r.case.case_id[::-1], input_shape=(3, 448, 448)))
+            for r in report.cases
+        )
+        plot = throughput([replace(report, cases=(*report.cases, *large))])
+        shape = "x".join(map(str, report.cases[0].case.input_shape))
+        assert {row[0] for row in plot.rows} == {f"reference-cnn {shape}", "reference-cnn 3x448x448"}
+        for axes in plot.draw().axes:
+            assert all(len(set(one.get_xdata())) == len(one.get_xdata()) for one in axes.get_lines())
+        assert {row[0] for row in throughput([report]).rows} == {"reference-cnn"}
+
     def test_checkpointing_is_dashed_and_oom_is_a_cross(self, report: Report) -> None:
         words = texts(canvas.render(throughput([report])))
         assert {"fp32", "bf16", "with checkpointing", "out of memory", "95 % interval"} <= set(words)
@@ -193,6 +252,13 @@ class TestThroughput:
         (legend,) = throughput([report]).draw().legends  # a single batch size is a mark without a dashed line
         hollow = [h.get_label() for h in legend.get_lines() if h.get_markerfacecolor() == "none"]
         assert hollow == ["with checkpointing"]
+
+    def test_a_dashed_line_is_seen_to_be_dashed_in_the_legend(self, report: Report) -> None:
+        (legend,) = drawn(throughput([report])).legends
+        line = next(one for one in legend.get_lines() if one.get_label() == "with checkpointing")
+        length_pt = line.get_xdata()[-1] - line.get_xdata()[0]
+        dash, gap = (4 * line.get_linewidth(), 2 * line.get_linewidth())
+        assert length_pt >= 2 * (dash + gap) + line.get_markersize()  # a whole dash and a gap beside the mark
 
     def test_one_batch_size_is_no_curve(self) -> None:
         plot = throughput([make_report()])

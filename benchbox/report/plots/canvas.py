@@ -56,6 +56,7 @@ _SETTINGS: Any = {
     "lines.markersize": 5.5,
     "hatch.linewidth": 0.8,
     "legend.frameon": False,
+    "legend.handlelength": 3.2,  # or a dashed line with a mark in its middle looks solid
     "figure.facecolor": SURFACE,
     "axes.facecolor": SURFACE,
     "savefig.facecolor": SURFACE,

@@ -33,6 +33,31 @@ def workload_label(case: Case) -> str:
     return words.replace(" ckpt", "", 1) if case.gradient_checkpointing else words
 
 
+_BESIDES: tuple[tuple[str, Callable[[Case], str]], ...] = (
+    ("input_shape", lambda case: "x".join(map(str, case.input_shape))),
+    ("num_classes", lambda case: f"{case.num_classes} classes"),
+    ("hidden_size", lambda case: f"hidden {case.hidden_size}"),
+    ("num_loader_workers", lambda case: f"{case.num_loader_workers} loader processes"),
+)
+
+
+def told_apart(cases: Sequence[Case], name: Callable[[Case], str]) -> Callable[[Case], str]:
+    """``name``, with what no label says behind it where ``cases`` of one name differ in it."""
+    seen: dict[str, list[set[object]]] = {}
+    for case in cases:
+        values = seen.setdefault(name(case), [set() for _ in _BESIDES])
+        for (field, _), found in zip(_BESIDES, values, strict=True):
+            found.add(getattr(case, field))
+
+    def whole(case: Case) -> str:
+        differing = zip(_BESIDES, seen[name(case)], strict=True)
+        return clean(
+            " ".join([name(case), *(show(case) for (_, show), found in differing if len(found) > 1)])
+        )
+
+    return whole
+
+
 def short_label(label: str, limit: int) -> str:
     """``label`` with its end kept: cases of a model with a long name differ in what stands behind it."""
     text = clean(label)

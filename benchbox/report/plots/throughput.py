@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchbox.errors import NothingToPlotError
+from benchbox.report.facts import OutcomeWord, outcome_word
 from benchbox.report.plots.canvas import (
     INK,
     MARKERS,
@@ -16,9 +18,16 @@ from benchbox.report.plots.canvas import (
     legend_below,
     panels,
 )
-from benchbox.report.plots.plot import Plot, listing, report_labels, short_label, workload_label
+from benchbox.report.plots.plot import (
+    Plot,
+    listing,
+    report_labels,
+    short_label,
+    told_apart,
+    workload_label,
+)
 from benchbox.report.text import UNKNOWN, significant
-from benchbox.schema import CaseResult, Report
+from benchbox.schema import CaseResult, CaseSummary, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +35,15 @@ if TYPE_CHECKING:
 
 MAX_PANELS = 6
 _CHECKPOINTING: Any = {"linestyle": (0, (4, 2)), "markerfacecolor": "none"}
+_FAILURES: dict[OutcomeWord, tuple[str, str]] = {
+    "oom": ("x", "out of memory"),
+    "invalid": ("1", "invalid"),
+    "crashed": ("+", "crashed"),
+    "timeout": ("|", "timeout"),
+    "unsupported": ("_", "unsupported"),
+    "not finished": ("2", "not finished"),
+}
+"""The mark of each outcome without a figure, and its name in the legend."""
 
 
 class _Line(NamedTuple):
@@ -34,7 +52,7 @@ class _Line(NamedTuple):
     marker: str
     checkpointing: bool
     results: list[CaseResult]
-    """By batch size, each with a figure or out of memory."""
+    """By batch size, those without a figure too."""
 
 
 _Panels = dict[str, dict[tuple[str, bool], _Line]]
@@ -51,9 +69,11 @@ def throughput(reports: Sequence[Report]) -> Plot:
     if not curves:
         raise NothingToPlotError("throughput: no configuration was measured with two batch sizes")
     kept = dict(list(curves.items())[:MAX_PANELS])
-    single = [name for name in found if name not in curves]
+    single = [name for name, lines in found.items() if _num_batch_sizes(lines) == 1]
+    without = [name for name, lines in found.items() if _num_batch_sizes(lines) == 0]
     spare = [name for name in curves if name not in kept]
     notes = [f"One batch size only, so no curve: {listing(single)}."] if single else []
+    notes += [f"No figure for {listing(without)}."] if without else []
     notes += [f"No room for {listing(spare)}."] if spare else []
     rows = [
         (name, line.name, *_cells(result))
@@ -75,12 +95,11 @@ def throughput(reports: Sequence[Report]) -> Plot:
 def _panels(reports: Sequence[Report]) -> _Panels:
     found: _Panels = {}
     labels = report_labels(reports)
+    workload_of = told_apart([r.case for report in reports for r in report.cases], workload_label)
     for place, report in enumerate(reports):
         for result in sorted(report.cases, key=lambda r: r.case.per_device_batch_size):
             case = result.case
-            if result.summary is None and result.outcome != "oom":
-                continue
-            workload, precision = workload_label(case), str(case.precision)
+            workload, precision = workload_of(case), str(case.precision)
             if len(reports) == 1:
                 panel, name = workload, precision
                 color, marker = PRECISION_COLORS[precision], PRECISION_MARKERS[precision]
@@ -96,36 +115,41 @@ def _panels(reports: Sequence[Report]) -> _Panels:
     return found
 
 
+def _measured(result: CaseResult) -> CaseSummary | None:
+    """The figures of a case that computes what it should."""
+    return result.summary if result.outcome in ("ok", None) else None
+
+
 def _num_batch_sizes(lines: dict[tuple[str, bool], _Line]) -> int:
-    """Of the line that has the most, out of memory among them, where at least one was measured."""
+    """Of the line that has the most, failed ones among them, where at least one was measured."""
     return max(
         (
             len({result.case.per_device_batch_size for result in line.results})
             for line in lines.values()
-            if any(result.summary for result in line.results)
+            if any(_measured(result) for result in line.results)
         ),
         default=0,
     )
 
 
 def _cells(result: CaseResult) -> tuple[str, ...]:
-    summary = result.summary
+    summary = _measured(result)
     interval = summary.samples_per_second_interval if summary else None
     return (
         f"{result.case.per_device_batch_size:,}",
         significant(summary.samples_per_second, 4) if summary else UNKNOWN,
         f"{significant(interval.low, 4)} to {significant(interval.high, 4)}" if interval else UNKNOWN,
-        result.outcome or "not finished",
+        outcome_word(result),
     )
 
 
 def _description(curves: _Panels) -> str:
     measured = [
-        (result.summary.samples_per_second, line.name, result.case.per_device_batch_size)
+        (summary.samples_per_second, line.name, result.case.per_device_batch_size)
         for lines in curves.values()
         for line in lines.values()
         for result in line.results
-        if result.summary
+        if (summary := _measured(result))
     ]
     rate, name, batch = max(measured)
     num_lines = sum(map(len, curves.values()))
@@ -138,10 +162,10 @@ def _draw(title: str, kept: _Panels) -> Figure:
     figure, grid = panels(title, len(kept))
     for axes, (name, lines) in zip(grid, kept.items(), strict=True):
         axes.set_title(short_label(name, 84 if len(kept) == 1 else 46))
-        num_crosses: dict[int, int] = {}
+        num_marks: dict[int, int] = {}
         for line in lines.values():
             _draw_line(axes, line)
-            _mark_out_of_memory(axes, line, num_crosses)
+            _mark_failures(axes, line, num_marks)
         sizes = [r.case.per_device_batch_size for line in lines.values() for r in line.results]
         doubling_axis(axes, sizes, "batch size of a device")
         axes.set_ylabel("samples/s")
@@ -152,37 +176,45 @@ def _draw(title: str, kept: _Panels) -> Figure:
 
 
 def _draw_line(axes: Axes, line: _Line) -> None:
-    measured = [(r.case.per_device_batch_size, r.summary) for r in line.results if r.summary]
-    batches = [batch for batch, _ in measured]
-    rates = [summary.samples_per_second for _, summary in measured]
-    intervals = [summary.samples_per_second_interval for _, summary in measured]
-    low = [i.low if i else rate for i, rate in zip(intervals, rates, strict=True)]
-    high = [i.high if i else rate for i, rate in zip(intervals, rates, strict=True)]
+    """Broken where a batch size has no figure: nothing was measured on either side of it."""
     style = _CHECKPOINTING if line.checkpointing else {}
-    axes.plot(batches, rates, color=line.color, marker=line.marker, **style)
-    axes.fill_between(batches, low, high, color=line.color, alpha=0.18, linewidth=0)
-    if len(batches) == 1:  # a band needs two points
-        axes.vlines(batches, low, high, color=line.color, linewidth=5, alpha=0.3)
+    for is_known, group in groupby(line.results, key=lambda result: _measured(result) is not None):
+        if not is_known:
+            continue
+        measured = [(r.case.per_device_batch_size, r.summary) for r in group if r.summary]
+        batches = [batch for batch, _ in measured]
+        rates = [summary.samples_per_second for _, summary in measured]
+        intervals = [summary.samples_per_second_interval for _, summary in measured]
+        low = [i.low if i else rate for i, rate in zip(intervals, rates, strict=True)]
+        high = [i.high if i else rate for i, rate in zip(intervals, rates, strict=True)]
+        axes.plot(batches, rates, color=line.color, marker=line.marker, **style)
+        axes.fill_between(batches, low, high, color=line.color, alpha=0.18, linewidth=0)
+        if len(batches) == 1:  # a band needs two points
+            axes.vlines(batches, low, high, color=line.color, linewidth=5, alpha=0.3)
 
 
-def _mark_out_of_memory(axes: Axes, line: _Line, num_crosses: dict[int, int]) -> None:
-    """A cross at the foot of the batch sizes that did not fit; those of several lines above each other."""
+def _mark_failures(axes: Axes, line: _Line, num_marks: dict[int, int]) -> None:
+    """A mark at the foot of the batch sizes without a figure; those of several lines above each other."""
     for result in line.results:
+        if _measured(result) is not None:
+            continue
         batch = result.case.per_device_batch_size
-        if result.outcome == "oom":
-            height = 0.03 + 0.06 * num_crosses.get(batch, 0)
-            num_crosses[batch] = num_crosses.get(batch, 0) + 1
-            axes.plot(
-                [batch],
-                [height],
-                transform=axes.get_xaxis_transform(),
-                color=line.color,
-                marker="x",
-                markersize=8,
-                markeredgewidth=2.2,
-                linestyle="none",
-                clip_on=False,
-            )
+        height = 0.03 + 0.06 * num_marks.get(batch, 0)
+        num_marks[batch] = num_marks.get(batch, 0) + 1
+        axes.plot(
+            [batch],
+            [height],
+            transform=axes.get_xaxis_transform(),
+            color=line.color,
+            **_mark(outcome_word(result)),
+            clip_on=False,
+        )
+
+
+def _mark(outcome: OutcomeWord) -> Any:
+    # An ``ok`` without figures is a report's own contradiction, and no mark of its own.
+    marker, label = _FAILURES.get(outcome, _FAILURES["not finished"])
+    return {"marker": marker, "label": label, "markersize": 8, "markeredgewidth": 2.2, "linestyle": "none"}
 
 
 def _handles(kept: _Panels) -> list[Any]:
@@ -197,9 +229,6 @@ def _handles(kept: _Panels) -> list[Any]:
     if any(line.checkpointing for line in drawn):
         handles.append(Line2D([], [], color=INK, marker="o", label="with checkpointing", **_CHECKPOINTING))
     handles.append(Patch(facecolor=INK, alpha=0.18, label="95 % interval"))
-    if any(result.outcome == "oom" for line in drawn for result in line.results):
-        cross = Line2D(
-            [], [], color=INK, marker="x", linestyle="none", markeredgewidth=2.2, label="out of memory"
-        )
-        handles.append(cross)
+    failed = [outcome_word(r) for line in drawn for r in line.results if _measured(r) is None]
+    handles += [Line2D([], [], color=INK, **_mark(outcome)) for outcome in _FAILURES if outcome in failed]
     return handles
