@@ -33,7 +33,7 @@ from benchbox.report.plots.phases import phases
 from benchbox.report.plots.plan import plan
 from benchbox.report.plots.plot import Plot, report_labels, workload_label
 from benchbox.report.plots.roofline import Roofs, known_roofs, roofline, step_point
-from benchbox.report.plots.scaling import scaling
+from benchbox.report.plots.scaling import MAX_LINES, scaling
 from benchbox.report.plots.telemetry import telemetry
 from benchbox.report.plots.throughput import throughput
 from benchbox.report.series import case_series, throttled_spans
@@ -88,7 +88,8 @@ def tick_labels(axis: Axis) -> list[Text]:
     """Those that are in the picture."""
     low, high = sorted(axis.get_view_interval())
     ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
-    return [tick.label1 for tick in ticks if low <= tick.get_loc() <= high and tick.label1.get_text()]
+    near = [tick.label1 for tick in ticks if low <= tick.get_loc() <= high]
+    return [label for label in near if label.get_text() and label.get_visible()]
 
 
 def overlaps(boxes: Sequence[Bbox]) -> list[tuple[Bbox, Bbox]]:
@@ -301,14 +302,54 @@ class TestOthers:
         of_one = next(r.summary for r in report.cases if case_label(r.case) == "reference-cnn b32 fp32")
         assert of_one is not None
         left, right = plot.draw().axes
-        ideals = [line.get_ydata()[-1] for line in left.get_lines() if line.get_linestyle() == ":"]
+        ideals = [line.get_xdata()[0] for line in left.get_lines() if line.get_marker() == "|"]
         assert ideals == pytest.approx([2 * of_one.samples_per_second] * 3)
-        fills = {line.get_markerfacecolor() for line in right.get_lines() if line.get_marker() == "o"}
-        assert len(fills) == 2  # weak and strong, one mark each: not told apart by the dash of a line
+        shown = {
+            (line.get_marker(), line.get_xdata()[0])
+            for line in right.get_lines()
+            if len(line.get_xdata()) == 1
+        }
+        expected = [
+            (marker, 100 * value)
+            for r in report.cases
+            if r.scaling is not None
+            for marker, value in (("o", r.scaling.weak_efficiency), ("D", r.scaling.strong_efficiency))
+            if value is not None
+        ]
+        assert shown == set(expected)
+        assert len({marker for marker, _ in shown}) == 2
+
+    def test_on_two_numbers_of_devices_every_configuration_has_a_row(self) -> None:
+        path = next(path for path in COMMITTED if path.parent.name == "zero")
+        plot = scaling([read_report(path)])
+        names = list(dict.fromkeys(row[0] for row in plot.rows))
+        assert len(names) > MAX_LINES
+        assert not any(note.startswith("No room") for note in plot.notes)
+        figure = drawn(plot)
+        left, right = figure.axes
+        assert [label.get_text() for label in left.get_yticklabels()] == names
+        for axis in (left.yaxis, left.xaxis):
+            assert overlaps([label.get_window_extent() for label in tick_labels(axis)]) == []
+        rates = {
+            name: [float(row[2].replace(",", "")) for row in plot.rows if row[0] == name] for name in names
+        }
+        for marker in ("o", "|"):
+            places = [line.get_ydata()[0] for line in left.get_lines() if line.get_marker() == marker]
+            assert set(places) == set(range(len(names)))
+        first = sorted(
+            line.get_xdata()[0]
+            for line in left.get_lines()
+            if line.get_marker() == "o" and line.get_ydata()[0] == 0
+        )
+        assert first == pytest.approx(sorted(rates[names[0]]), rel=1e-3)
+        assert [line for line in right.get_lines() if line.get_marker() == "D"]
+
+    def test_lines_are_never_of_the_colour_that_is_too_faint_for_white(self) -> None:
+        assert canvas.YELLOW not in canvas.SERIES[:MAX_LINES]
 
     def test_no_panel_for_an_efficiency_that_nothing_gives(self) -> None:
         plot = scaling([make_sweep(batches=(16, 128), world_sizes=(2, 4))])
-        assert [axes.get_ylabel() for axes in plot.draw().axes] == ["samples/s"]
+        assert [axes.get_xlabel() for axes in plot.draw().axes] == ["samples/s"]
         assert plot.description == "Samples/s and efficiency of one configuration on up to 4 devices."
 
     def test_memory_of_the_device_or_of_the_host(self, report: Report) -> None:
