@@ -216,6 +216,37 @@ class TestTable:
         assert "Power or heat held the clocks back" in case.text
         assert browser.execute_script(ALL_NODES) > before + 50
 
+    @pytest.mark.parametrize("already_there", [False, True])
+    def test_a_link_to_a_case_that_a_filter_hides_shows_it(
+        self, already_there: bool, sweep_page: Path, sweep: Report, opened: Open
+    ) -> None:
+        browser = opened(sweep_page)
+        link = browser.find_element(By.CSS_SELECTOR, ".best a")
+        case = browser.find_element(By.ID, str(link.get_attribute("href")).partition("#")[2])
+        if already_there:
+            link.click()
+        choose(browser, "precision", "fp32")
+        assert not case.is_displayed()
+        link.click()
+        WebDriverWait(browser, 10).until(lambda _: case.is_displayed())
+        assert "Step times" in case.text
+        assert len(shown(browser)) == len(sweep.cases)
+        assert browser.find_element(By.ID, "count").text == "24 cases"
+
+    def test_after_coming_back_the_table_is_what_the_filters_say(
+        self, sweep_page: Path, tmp_path: Path, opened: Open
+    ) -> None:
+        browser = opened(sweep_page)
+        choose(browser, "precision", "bf16")
+        other = tmp_path / "other.html"
+        other.write_text("<!doctype html><title>x</title>elsewhere", encoding="utf-8")
+        browser.get(other.as_uri())
+        browser.back()
+        values = "return Array.from(document.querySelectorAll('#controls select'), (s) => s.value)"
+        WebDriverWait(browser, 10).until(lambda _: "bf16" in browser.execute_script(values))
+        WebDriverWait(browser, 10).until(lambda _: len(shown(browser)) == 12)
+        assert browser.find_element(By.ID, "count").text == "12 of 24 cases"
+
 
 class TestReaders:
     def test_everything_to_act_on_has_a_name(self, sweep_page: Path, opened: Open) -> None:

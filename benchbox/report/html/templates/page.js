@@ -70,12 +70,16 @@
   };
   controls.addEventListener("input", choose);
   controls.addEventListener("change", choose);
-  controls.addEventListener("reset", (event) => {
-    event.preventDefault(); // the browser's own reset comes after this event
+  const showAll = () => {
     search.value = "";
     selects.forEach((select) => { select.value = ""; });
     choose();
+  };
+  controls.addEventListener("reset", (event) => {
+    event.preventDefault(); // the browser's own reset comes after this event
+    showAll();
   });
+  window.addEventListener("pageshow", choose); // a browser that comes back to the page fills its boxes again
   controls.addEventListener("submit", (event) => event.preventDefault());
   controls.hidden = false;
 
@@ -93,10 +97,11 @@
     if (event.target.open && event.target.classList.contains("case")) fill(event.target);
   }, true);
 
-  // A link to a case opens it.
+  // A link to a case opens it, and ends a search or a filter that hides it.
   const reveal = () => {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (target instanceof HTMLDetailsElement) {
+      if (target.hidden) showAll();
       fill(target);
       target.open = true;
       target.scrollIntoView();
