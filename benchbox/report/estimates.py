@@ -253,8 +253,10 @@ def _heading(estimate: SuiteEstimate) -> str:
 
 
 def _range(interval: Interval) -> str:
-    """``3.1–4.2 GiB``, in one unit."""
+    """``3.1–4.2 GiB``, in one unit; one without width is a single figure."""
     low, high = memory(interval.low), memory(interval.high)
+    if low == high:
+        return low
     number, unit = low.split(" ")
     return f"{number}–{high}" if high.endswith(f" {unit}") else f"{low} – {high}"
 

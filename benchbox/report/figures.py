@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from benchbox.report.text import duration, energy, memory, percent, plus_minus, share, significant
+from benchbox.report.text import duration, energy, memory, percent, plus_minus, rate_text, share, significant
 from benchbox.schema import CaseResult, CaseSummary, Report
 
 
@@ -76,7 +76,9 @@ def _or_none(show: Callable[[float], str], value: float | None) -> str | None:
 
 
 _THROUGHPUT = (
-    _of_summary("samples/s", "samples/s", lambda s: significant(s.samples_per_second, 4)),
+    _of_summary(
+        "samples/s", "samples/s", lambda s: rate_text(s.samples_per_second, s.samples_per_second_interval)
+    ),
     _of_summary("95 %", "its 95 % interval", _interval),
 )
 _STEP = (

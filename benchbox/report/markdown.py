@@ -19,8 +19,17 @@ from benchbox.report.facts import (
 from benchbox.report.hints import report_hints
 from benchbox.report.markdown_table import pipe_table
 from benchbox.report.ranks import rank_sections
-from benchbox.report.text import UNKNOWN, case_labels, clean, duration, escape_markdown, memory, significant
-from benchbox.schema import CaseResult, Interval, LossCheck, PhaseTimes, Report
+from benchbox.report.text import (
+    UNKNOWN,
+    case_labels,
+    clean,
+    duration,
+    ends_text,
+    escape_markdown,
+    memory,
+    significant,
+)
+from benchbox.schema import CaseResult, LossCheck, PhaseTimes, Report
 
 MAX_STDERR_LINES = 20
 
@@ -78,7 +87,9 @@ def _results(report: Report, labels: dict[str, str]) -> list[str]:
                 labels[result.case.case_id],
                 outcome_word(result),
                 *(column.text(result) for column in columns),
-                _range(summary.samples_per_second_interval) if summary else None,
+                ends_text(summary.samples_per_second, summary.samples_per_second_interval)
+                if summary
+                else None,
             ]
         )
     titles = [column.title for column in columns]
@@ -273,7 +284,3 @@ def _environment(report: Report) -> list[str]:
         "",
         *pipe_table(["what", "value"], environment_rows(report), num_text_columns=2),
     ]
-
-
-def _range(interval: Interval | None) -> str | None:
-    return None if interval is None else f"{significant(interval.low, 4)} to {significant(interval.high, 4)}"

@@ -106,6 +106,41 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.0f}" if exponent >= digits else f"{rounded:,.{digits - 1 - exponent}f}"
 
 
+def rate_text(value: float, interval: Interval | None) -> str:
+    """``value`` with as many digits as its interval bears, four where there is none: ``46,960`` where half of
+    it is 610, ``8,800`` where it is 5,200."""
+    place = _last_place(value, interval)
+    return significant(value, 4) if place is None else _rounded(value, place)
+
+
+def ends_text(value: float, interval: Interval | None) -> str | None:
+    """The ends of the interval of ``value`` with the same digits; ``None`` where that shows no width."""
+    if interval is None:
+        return None
+    place = _last_place(value, interval)
+    low, high = (
+        significant(end, 4) if place is None else _rounded(end, place)
+        for end in (interval.low, interval.high)
+    )
+    return None if low == high else f"{low} to {high}"
+
+
+def _last_place(value: float, interval: Interval | None) -> int | None:
+    """The power of ten of the second digit of half of the interval, from the second to the fifth digit of
+    ``value``; ``None`` where there is no interval, or a number that is written with an exponent."""
+    half = 0.0 if interval is None else (interval.high - interval.low) / 2
+    if not (math.isfinite(value) and value > 0 and math.isfinite(half) and half > 0):
+        return None
+    first = math.floor(math.log10(value))
+    if first >= 9 or first < -4:
+        return None
+    return min(first - 1, max(first - 4, math.floor(math.log10(half)) - 1))
+
+
+def _rounded(value: float, place: int) -> str:
+    return f"{round(value, -place):,.{max(0, -place)}f}"
+
+
 def duration(nanoseconds: float) -> str:
     """``45.2 ms``."""
     return _scaled(nanoseconds, (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0)))

@@ -38,7 +38,7 @@ from benchbox.report.plan_view import plan_answers, plan_closing, render_plan_js
 from benchbox.report.plots.plot import report_labels
 from benchbox.report.plots.roofline import Point, Roofs, known_roofs
 from benchbox.report.sentences import case_hints
-from benchbox.report.text import case_labels, indented_json, significant
+from benchbox.report.text import case_labels, indented_json, rate_text, significant
 from benchbox.schema import SCHEMA_VERSION, DevicePrice, Diagnosis, Interval, PlanJob, Prices, Report
 from tests.factories import hostile_report, make_profile, make_report
 from tests.pages.data import make_sweep
@@ -96,7 +96,10 @@ class TestPage:
     def test_shows_every_case_and_every_known_figure(self, page: str, sweep: Report) -> None:
         for result in sweep.cases:
             if result.summary is not None:
-                assert f">{significant(result.summary.samples_per_second, 4)}</td>" in page
+                rate = rate_text(
+                    result.summary.samples_per_second, result.summary.samples_per_second_interval
+                )
+                assert f">{rate}</td>" in page
         assert page.count('<details class="case"') == len(sweep.cases)
 
     @pytest.mark.parametrize("complete", [True, False])

@@ -13,7 +13,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from benchbox.report.files import read_report
 from benchbox.report.html.page import render_page
-from benchbox.report.text import case_labels, significant
+from benchbox.report.text import case_labels, rate_text
 from benchbox.schema import Report
 from tests.pages.browser import set_view
 from tests.pages.data import make_sweep
@@ -53,7 +53,10 @@ def assert_whole(pages: list[PrintedPage], *reports: Report) -> None:
         for result in report.cases:
             assert squeezed(labels[result.case.case_id]) in text
             if result.summary is not None:
-                assert significant(result.summary.samples_per_second, 4) in text
+                assert (
+                    rate_text(result.summary.samples_per_second, result.summary.samples_per_second_interval)
+                    in text
+                )
     for page in pages:
         assert page.left >= MARGIN_PT
         assert page.right <= page.width - MARGIN_PT

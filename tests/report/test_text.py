@@ -13,11 +13,13 @@ from benchbox.report.text import (
     case_labels,
     clean,
     duration,
+    ends_text,
     energy,
     escape_markdown,
     memory,
     percent,
     plus_minus,
+    rate_text,
     significant,
 )
 from benchbox.schema import Interval
@@ -54,6 +56,36 @@ def test_units() -> None:
     assert energy(0.0791) == "79.1 mJ"
     assert energy(12.34) == "12.3 J"
     assert percent(98.04) == "98.0 %"
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "shown", "ends"),
+    [
+        (46957.0, 610.0, "46,960", "46,350 to 47,570"),
+        (8770.0, 5200.0, "8,800", "3,600 to 14,000"),
+        (2926.4, 7.6, "2,926.4", "2,918.8 to 2,934.0"),
+        (42.713, 0.34, "42.71", "42.37 to 43.05"),
+        (0.012347, 0.00011, "0.01235", "0.01224 to 0.01246"),
+        (99.96, 14.0, "100", "86 to 114"),
+        (312.0, 1e-9, "312.00", None),
+        (7.0, 90.0, "7.0", "-83.0 to 97.0"),
+    ],
+)
+def test_a_rate_has_the_digits_that_its_interval_bears(
+    value: float, half: float, shown: str, ends: str | None
+) -> None:
+    interval = Interval(low=value - half, high=value + half)
+    assert rate_text(value, interval) == shown
+    assert ends_text(value, interval) == ends
+
+
+def test_a_rate_without_an_interval_has_four_digits() -> None:
+    assert rate_text(312.0, None) == rate_text(312.0, Interval(low=312.0, high=312.0)) == "312.0"
+    assert rate_text(46957.0, None) == "46,957"
+    assert rate_text(1e300, Interval(low=1e299, high=1e301)) == "1.000e+300"
+    assert rate_text(0.0, Interval(low=0.0, high=1.0)) == "0"
+    assert ends_text(312.0, None) is None
+    assert ends_text(312.0, Interval(low=312.0, high=312.0)) is None  # no interval without width
 
 
 def test_plus_minus_is_half_the_width_on_the_log_scale() -> None:

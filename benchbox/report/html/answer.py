@@ -16,6 +16,7 @@ from benchbox.report.text import (
     memory,
     percent,
     plus_minus,
+    rate_text,
     significant,
 )
 from benchbox.schema import Case, CaseResult, CaseSummary, Diagnosis, Report
@@ -114,7 +115,7 @@ def _best(group: Sequence[tuple[int, CaseResult]], labels: dict[str, str]) -> Be
         workload=clean(result.case.model, 60),
         label=labels[result.case.case_id],
         place=-negative_place,
-        rate=significant(rate, 4),
+        rate=rate_text(rate, interval),
         interval=None if interval is None else plus_minus(interval),
         num_cases=len(group),
     )

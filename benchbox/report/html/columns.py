@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from benchbox.report.text import duration, energy, memory, percent, plus_minus, significant
+from benchbox.report.text import (
+    UNKNOWN,
+    duration,
+    energy,
+    memory,
+    percent,
+    plus_minus,
+    rate_text,
+    significant,
+)
 from benchbox.schema import CaseResult, CaseSummary
 
 
@@ -18,6 +27,8 @@ class Column(NamedTuple):
     text: Callable[[float], str]
     mark: Callable[[CaseResult], str] = lambda _: ""
     """What stands behind the figure."""
+    whole: Callable[[CaseResult], str] | None = None
+    """The text where it rests on more than the figure."""
 
 
 class Cell(NamedTuple):
@@ -35,7 +46,10 @@ def known_columns(results: Sequence[CaseResult]) -> list[Column]:
 def cell(column: Column, result: CaseResult) -> Cell:
     """One cell."""
     value = column.value(result)
-    return Cell(None, None) if value is None else Cell(column.text(value) + column.mark(result), value)
+    if value is None:
+        return Cell(None, None)
+    text = column.whole(result) if column.whole else column.text(value)
+    return Cell(text + column.mark(result), value)
 
 
 def _summary(name: str, factor: float = 1.0) -> Callable[[CaseResult], float | None]:
@@ -52,6 +66,11 @@ def _scaling(name: str) -> Callable[[CaseResult], float | None]:
         return None if found is None else 100 * found
 
     return value
+
+
+def _rate(result: CaseResult) -> str:
+    summary = result.summary
+    return rate_text(summary.samples_per_second, summary.samples_per_second_interval) if summary else UNKNOWN
 
 
 def _half_width(result: CaseResult) -> float | None:
@@ -80,6 +99,7 @@ COLUMNS = (
         "the attempts.",
         _summary("samples_per_second"),
         lambda v: significant(v, 4),
+        whole=_rate,
     ),
     Column(
         "95 %",

@@ -20,7 +20,7 @@ from benchbox.report.plots.memory import (
     stack,
 )
 from benchbox.report.plots.roofline import known_roofs, step_point
-from benchbox.report.text import UNKNOWN, clean, duration, memory, percent, significant
+from benchbox.report.text import UNKNOWN, clean, duration, ends_text, memory, percent, rate_text, significant
 from benchbox.schema import CaseResult, CaseSummary, Report
 
 MAX_STDERR_LINES = 20
@@ -87,7 +87,7 @@ def _rate(summary: CaseSummary | None) -> str | None:
     if summary is None:
         return None
     interval = interval_text(summary)
-    rate = f"{significant(summary.samples_per_second, 4)} samples/s"
+    rate = f"{rate_text(summary.samples_per_second, summary.samples_per_second_interval)} samples/s"
     return rate if interval is None else f"{rate} {interval}"
 
 
@@ -109,10 +109,9 @@ def _summary_facts(result: CaseResult, summary: CaseSummary) -> list[tuple[str, 
     attempts = "1 attempt" if summary.num_attempts == 1 else f"{summary.num_attempts} attempts"
     steps = f"{summary.num_measured_steps:,} in {attempts}"
     facts = [("measured steps", steps)]
-    interval = summary.samples_per_second_interval
-    if interval is not None:
-        ends = f"{significant(interval.low, 4)} to {significant(interval.high, 4)} samples/s"
-        facts.append(("95 % interval", ends))
+    ends = ends_text(summary.samples_per_second, summary.samples_per_second_interval)
+    if ends is not None:
+        facts.append(("95 % interval", f"{ends} samples/s"))
     warmup, stop = ", ".join(warmup_ends(result.attempts)), ", ".join(stop_reasons(result.attempts))
     facts += [("warm-up ended", warmup)] if warmup else []
     facts += [("measuring stopped", stop)] if stop else []

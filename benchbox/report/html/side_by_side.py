@@ -10,7 +10,7 @@ from benchbox.analyze.matching import compare_sides, side_of
 from benchbox.report import comparison_text as words
 from benchbox.report.facts import outcome_word
 from benchbox.report.html.columns import interval_text
-from benchbox.report.text import case_labels, significant
+from benchbox.report.text import case_labels, rate_text, significant
 from benchbox.schema import CaseResult, CaseSummary, Report
 from benchbox.schema.comparison import (
     BETTER,
@@ -113,7 +113,7 @@ def _entry(
     if summary is None:
         return Entry(None, None, None, 0.0, outcome_word(result), marks)
     return Entry(
-        rate=significant(summary.samples_per_second, 4),
+        rate=rate_text(summary.samples_per_second, summary.samples_per_second_interval),
         interval=interval_text(summary),
         ratio=None if first is None or first is summary else _ratio(summary, first, decided),
         width=100 * summary.samples_per_second / highest if highest else 0.0,

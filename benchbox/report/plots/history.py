@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchbox.errors import NothingToPlotError
 from benchbox.report.plots.canvas import INK, MARKERS, MUTED, SERIES, legend_below, new_figure
 from benchbox.report.plots.plot import Plot, listing, report_labels, short_label
-from benchbox.report.text import UNKNOWN, case_labels, clean, plus_minus, significant
+from benchbox.report.text import UNKNOWN, case_labels, clean, plus_minus, rate_text, significant
 from benchbox.schema import Report
 from benchbox.schema.history import History, HistoryPoint
 
@@ -130,7 +130,7 @@ def _rows(line: _Line, dates: Sequence[str]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for place, point in line.points:
         level = _span([100 * (line.changes[place] - 1)]) if place in line.changes else ""
-        rate = significant(point.samples_per_second, 4)
+        rate = rate_text(point.samples_per_second, point.samples_per_second_interval)
         rows.append((line.label, dates[place], rate, _interval(point), _ratio(line, point), level))
     if line.failed:
         rows.append((line.label, dates[line.failed[0]], line.failed[1], UNKNOWN, UNKNOWN, ""))

@@ -21,7 +21,7 @@ from benchbox.report.plots.canvas import (
     panels,
 )
 from benchbox.report.plots.plot import BarName, Plot, listing, report_labels, short_label, told_apart
-from benchbox.report.text import UNKNOWN, case_label, percent, significant
+from benchbox.report.text import UNKNOWN, case_label, percent, rate_text
 from benchbox.schema import Case, CaseResult, Interval, Report
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _cells(result: CaseResult) -> tuple[str, ...]:
     known = result.scaling
     return (
         str(result.case.world_size),
-        significant(result.summary.samples_per_second, 4),
+        rate_text(result.summary.samples_per_second, result.summary.samples_per_second_interval),
         _share(known.weak_efficiency if known else None),
         _share(known.strong_efficiency if known else None),
     )

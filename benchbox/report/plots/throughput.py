@@ -26,7 +26,7 @@ from benchbox.report.plots.plot import (
     told_apart,
     workload_label,
 )
-from benchbox.report.text import UNKNOWN, significant
+from benchbox.report.text import UNKNOWN, ends_text, rate_text, significant
 from benchbox.schema import CaseResult, CaseSummary, Report
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ def _cells(result: CaseResult) -> tuple[str, ...]:
     interval = summary.samples_per_second_interval if summary else None
     return (
         f"{result.case.per_device_batch_size:,}",
-        significant(summary.samples_per_second, 4) if summary else UNKNOWN,
-        f"{significant(interval.low, 4)} to {significant(interval.high, 4)}" if interval else UNKNOWN,
+        rate_text(summary.samples_per_second, interval) if summary else UNKNOWN,
+        (ends_text(summary.samples_per_second, interval) if summary else None) or UNKNOWN,
         outcome_word(result),
     )
 
