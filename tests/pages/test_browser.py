@@ -378,6 +378,48 @@ def test_several_reports_stand_side_by_side(tmp_path: Path, opened: Open) -> Non
         assert browser.execute_script(OVERFLOW) <= 0
 
 
+def test_on_a_telephone_a_row_shows_its_figure_and_a_picture_is_whole(tmp_path: Path, opened: Open) -> None:
+    batches = (16, 64)
+    page = written(
+        tmp_path, make_sweep(batches), make_sweep(batches, name="NVIDIA A100-SXM4-80GB", slower=2.0)
+    )
+    browser = opened(page, 360)
+    place = "arguments[0].getBoundingClientRect().right"
+    for cell in ("#table tbody td[data-value]", ".matrix tbody td:nth-child(2) b"):
+        first = browser.find_element(By.CSS_SELECTOR, cell)
+        assert first.text
+        assert browser.execute_script(f"return {place} <= innerWidth", first), cell
+    picture = browser.find_element(By.CSS_SELECTOR, "figure svg")
+    assert browser.execute_script(f"return {place} <= innerWidth", picture)
+    box = browser.find_element(By.CSS_SELECTOR, "figure .full input")
+    box.click()
+    assert not browser.execute_script(f"return {place} <= innerWidth", picture)  # in its own size, to scroll
+    assert picture.rect["width"] >= 36 * 16
+    assert browser.execute_script(OVERFLOW) <= 0
+    set_view(browser, 1280)
+    assert not box.is_displayed()
+
+
+def test_a_shadow_says_that_something_is_beyond_an_edge(sweep_page: Path, opened: Open) -> None:
+    browser = opened(sweep_page, 800)
+    box = browser.find_element(By.CSS_SELECTOR, "#cases .scroll")
+    browser.execute_script("arguments[0].scrollIntoView()", box)
+
+    def edge() -> int:
+        """The middle of the lightness along the right edge."""
+        place = browser.execute_script(
+            "const r = arguments[0].getBoundingClientRect(); return [r.right, r.top]", box
+        )
+        image = Image.open(io.BytesIO(base64.b64decode(browser.get_screenshot_as_base64()))).convert("L")
+        right, top = map(round, place)
+        column = [image.getpixel((right - 2, y)) for y in range(max(top, 0) + 60, image.height - 1)]
+        return sorted(column)[len(column) // 2]
+
+    before = edge()
+    browser.execute_script("arguments[0].scrollLeft = 1e5", box)
+    assert before < edge() - 20
+
+
 def test_a_page_of_history_comparison_and_plan_fits_and_says_nothing_aloud(
     tmp_path: Path, opened: Open
 ) -> None:

@@ -26,7 +26,7 @@ from benchbox.report.plots.plot import (
     told_apart,
     workload_label,
 )
-from benchbox.report.text import UNKNOWN, ends_text, rate_text, significant
+from benchbox.report.text import UNKNOWN, ends_text, rate_text
 from benchbox.schema import CaseResult, CaseSummary, Report
 
 if TYPE_CHECKING:
@@ -145,16 +145,16 @@ def _cells(result: CaseResult) -> tuple[str, ...]:
 
 def _description(curves: _Panels) -> str:
     measured = [
-        (summary.samples_per_second, line.name, result.case.per_device_batch_size)
+        (summary.samples_per_second, line.name, result.case.per_device_batch_size, summary)
         for lines in curves.values()
         for line in lines.values()
         for result in line.results
         if (summary := _measured(result))
     ]
-    rate, name, batch = max(measured)
+    rate, name, batch, summary = max(measured, key=lambda one: one[0])
     num_lines = sum(map(len, curves.values()))
     count = "one line" if num_lines == 1 else f"{num_lines} lines"
-    best = f"{significant(rate, 4)} samples/s, {name} at batch {batch:,}"
+    best = f"{rate_text(rate, summary.samples_per_second_interval)} samples/s, {name} at batch {batch:,}"
     return f"Samples per second over batch size, {count}. The highest is {best}."
 
 
