@@ -10,10 +10,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from benchbox.report.sparkline import sparkline
 from benchbox.report.text import case_labels, clean, significant
 from benchbox.schema.history import CaseHistory, FirstFailure, History, LeftOut
 
-_BARS = "▁▂▃▄▅▆▇█"
+_LEVEL = "▄"
 SPARK_WIDTH = 40
 
 
@@ -31,7 +32,7 @@ def history_view(history: History) -> RenderableType:
             Text(labels[case.case.case_id]),
             str(len(rates)),
             f"{significant(rates[0])} -> {significant(rates[-1])}",
-            sparkline(rates),
+            course(rates),
         )
     lines: list[RenderableType] = [table]
     for case in history.cases:
@@ -73,12 +74,12 @@ def failure_text(failure: FirstFailure) -> str:
     )
 
 
-def sparkline(values: Sequence[float]) -> str:
-    """The course of ``values`` in at most 40 bars; each stands for the middle one of equally many."""
+def course(values: Sequence[float]) -> str:
+    """``values`` in at most 40 bars; each stands for the middle one of equally many."""
     if len(values) > SPARK_WIDTH:
         edges = [round(i * len(values) / SPARK_WIDTH) for i in range(SPARK_WIDTH + 1)]
         values = [sorted(values[a:b])[(b - a) // 2] for a, b in pairwise(edges)]
     low, high = min(values), max(values)
     if high - low < 0.005 * high:  # noise of half a percent is no course
-        return _BARS[3] * len(values)
-    return "".join(_BARS[round((value - low) / (high - low) * (len(_BARS) - 1))] for value in values)
+        return _LEVEL * len(values)
+    return sparkline(values, bottom=low)

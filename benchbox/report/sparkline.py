@@ -14,15 +14,14 @@ _RANGE_WIDTH = 34
 _MIN_WIDTH = 8
 
 
-def sparkline(values: Sequence[float | None], top: float | None = None) -> str:
-    """One block a value, its height between 0 and ``top``, by default the largest; ``None`` is a blank."""
-    known = [value for value in values if value is not None]
-    highest = max(known, default=0.0) if top is None else top
-    if highest <= 0:
-        return "".join(" " if value is None else _BLOCKS[0] for value in values)
+def sparkline(values: Sequence[float | None], bottom: float = 0.0) -> str:
+    """One block a value, its height between ``bottom`` and the largest; ``None`` is a blank."""
+    height = max((value for value in values if value is not None), default=bottom) - bottom
     steps = len(_BLOCKS) - 1
     return "".join(
-        " " if value is None else _BLOCKS[min(steps, max(0, round(value / highest * steps)))]
+        " "
+        if value is None
+        else _BLOCKS[round(max(0.0, value - bottom) / height * steps) if height > 0 else 0]
         for value in values
     )
 

@@ -81,7 +81,7 @@ class TestNotebook:
 class TestSparkline:
     def test_blocks_grow_with_values_from_zero(self) -> None:
         assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
-        assert sparkline([7, 7], top=14) == "▅▅"
+        assert sparkline([3, 4, 10], bottom=3) == "▁▂█"
         assert sparkline([None, 1]) == " █"
         assert sparkline([0, 0]) == "▁▁"
         assert sparkline([]) == ""

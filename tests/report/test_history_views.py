@@ -16,7 +16,7 @@ from benchbox.cli import app
 from benchbox.errors import BadInputError, NothingToPlotError
 from benchbox.report.bencher import render_bencher
 from benchbox.report.files import write_report
-from benchbox.report.history import history_view, sparkline
+from benchbox.report.history import course, history_view
 from benchbox.report.plots.canvas import render
 from benchbox.report.plots.history import history_plot
 from tests.factories import hostile_report, make_report
@@ -24,10 +24,10 @@ from tests.report.test_comparison_formats import slowed
 
 
 def test_a_sparkline_shows_the_course() -> None:
-    assert sparkline([1.0, 2.0]) == "▁█"
-    assert sparkline([100.0, 100.1, 100.2]) == "▄▄▄"
-    assert len(sparkline(list(range(1, 366)))) == 40
-    assert sparkline(list(range(1, 366)))[-1] == "█"
+    assert course([1.0, 2.0]) == "▁█"
+    assert course([100.0, 100.1, 100.2]) == "▄▄▄"
+    assert len(course(list(range(1, 366)))) == 40
+    assert course(list(range(1, 366)))[-1] == "█"
 
 
 @pytest.fixture
