@@ -76,7 +76,11 @@ def case_series(result: CaseResult, max_points: int) -> list[Series]:
 
 
 def throttled_spans(result: CaseResult) -> list[tuple[float, float]]:
-    """Stretches of the same time in which some device held its clocks back, in seconds."""
+    """Stretches of the same time in which some device held its clocks back, in seconds.
+
+    A sample stands for the time to the middle between it and its neighbours, at an end of its attempt for
+    half of the gap.
+    """
     spans: list[tuple[float, float]] = []
     attempts = [attempt for attempt in result.attempts if attempt.outcome == "ok"]
     for attempt, start in zip(attempts, _starts(attempts), strict=True):
@@ -88,8 +92,7 @@ def throttled_spans(result: CaseResult) -> list[tuple[float, float]]:
             times = [start + (at_ns - first_at_ns) / 1e9 for at_ns in device.sample_at_ns]
             for place, mask in enumerate(masks):
                 if mask and mask & SLOWING_REASONS_MASK:
-                    before = times[max(0, place - 1)]
-                    spans.append(((before + times[place]) / 2, times[place]))
+                    spans.append(_around(times, place))
     return _merged(spans)
 
 
@@ -174,6 +177,13 @@ def _starts(attempts: Sequence[AttemptResult]) -> list[float]:
         ends = [source.sample_at_ns[-1] for source in _sources(attempt) if source.sample_at_ns]
         at_s += (max(ends, default=0) - _first_at(attempt)) / 1e9 + GAP_S
     return starts
+
+
+def _around(times: Sequence[float], place: int) -> tuple[float, float]:
+    """Half of the way to the sample before and to the one after, or half of the gap between attempts."""
+    at = times[place]
+    start = (times[place - 1] + at) / 2 if place else max(0.0, at - GAP_S / 2)
+    return start, (at + times[place + 1]) / 2 if place + 1 < len(times) else at + GAP_S / 2
 
 
 def _merged(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -102,6 +102,21 @@ class TestPage:
                 assert f">{rate}</td>" in page
         assert page.count('<details class="case"') == len(sweep.cases)
 
+    def test_a_column_that_no_case_knows_is_left_out_and_named(self, page: str, sweep: Report) -> None:
+        assert "Unknown for every case" not in page
+        without = tuple(
+            replace(c, summary=replace(c.summary, power_w=None, mfu=None)) if c.summary else c
+            for c in sweep.cases
+        )
+        shown = render_page([replace(sweep, cases=without)])
+        assert "Unknown for every case and left out: MFU, power." in shown
+        heads = re.findall(r'<th scope="col" class="number" title="[^"]*">([^<]+)</th>', shown)
+        assert not {"MFU", "power"} & set(heads)
+        on_cpu = render_page([make_report("cpu")])
+        (named,) = re.findall(r"Unknown for every case and left out: ([^.<]+)", on_cpu)
+        assert "MFU" in named
+        assert "peak alloc" not in named  # a CPU has none to be known
+
     @pytest.mark.parametrize("complete", [True, False])
     @pytest.mark.parametrize("device", ["cuda", "cpu"])
     def test_any_report_has_a_page(self, device: str, complete: bool) -> None:
@@ -561,7 +576,32 @@ def test_a_profile_without_peaks_gives_no_meter() -> None:
     found = answer(replace(report, cases=cases, hardware_profile=make_profile()))
     assert found.meters == ()
     assert found.no_ceiling is not None
-    assert "FLOPs" in found.no_ceiling
+    assert "neither a probe of this run nor a hardware profile has a rate in bf16" in found.no_ceiling
+
+
+def test_a_run_that_probed_does_not_blame_the_missing_profile() -> None:
+    report = make_sweep(batches=(16,), precisions=("bf16",))
+    cases = tuple(
+        replace(c, summary=replace(c.summary, mfu=None, mfu_peak_tflops=None, ceiling_fraction=None))
+        for c in report.cases
+        if c.summary
+    )
+    bare = replace(report, cases=cases, hardware_profile=None)
+    assert bare.ceilings is not None
+    told = answer(bare).no_ceiling
+    assert told is not None
+    assert "hw init" not in told
+    assert told.endswith("has a rate in bf16.")
+    told = answer(replace(bare, ceilings=None)).no_ceiling
+    assert told is not None
+    assert "this run did not probe" in told
+    assert "benchbox hw init" in told
+    uncounted = tuple(
+        replace(c, summary=replace(c.summary, achieved_tflops=None)) for c in cases if c.summary
+    )
+    told = answer(replace(bare, cases=uncounted)).no_ceiling
+    assert told is not None
+    assert told.endswith("its FLOPs were not counted.")
 
 
 def test_what_stands_between_backticks_is_code_and_never_markup() -> None:

@@ -25,6 +25,7 @@ from benchbox.analyze.plan import plan as plan_job
 from benchbox.errors import BadInputError, NothingToPlotError
 from benchbox.plan.hardware import load_profiles
 from benchbox.report.files import read_report
+from benchbox.report.html import shapes
 from benchbox.report.plan_view import read_plan, render_plan_json
 from benchbox.report.plots import canvas
 from benchbox.report.plots.history import LEAST_REPORTS, history
@@ -37,6 +38,7 @@ from benchbox.report.plots.scaling import MAX_LINES, scaling
 from benchbox.report.plots.telemetry import telemetry
 from benchbox.report.plots.throughput import throughput
 from benchbox.report.series import case_series, throttled_spans
+from benchbox.report.sparkline import telemetry_lines
 from benchbox.report.text import case_label
 from benchbox.schema import DevicePrice, DeviceTelemetry, Interval, Outcome, PlanJob, Prices, Report
 from tests.factories import make_case, make_ranks_report, make_report
@@ -657,7 +659,41 @@ class TestSeries:
             (0, 200, 100, 300), (0.5, 500, 500, 500), (0.65, 200, 100, 300), (1.15, 500, 500, 500),
         ]  # fmt: skip
         assert power.num_lines == 2
-        assert [(round(a, 2), round(b, 2)) for a, b in throttled_spans(result)] == [(0.25, 0.5), (0.9, 1.15)]
+        spans = throttled_spans(result)
+        assert spans == [pytest.approx((0.25, 0.575)), pytest.approx((0.9, 1.225))]
+
+    @pytest.mark.parametrize(
+        ("held", "spans"), [(0, [(0.0, 0.2)]), (2, [(0.6, 1.0)]), (4, [(1.4, 1.675)]), ((1, 2), [(0.2, 1.0)])]
+    )
+    def test_one_sample_that_held_its_clocks_back_is_as_wide_as_a_sample(
+        self, held: int | tuple[int, ...], spans: list[tuple[float, float]]
+    ) -> None:
+        report = make_report()
+        result = report.cases[0]
+        places = held if isinstance(held, tuple) else (held,)
+        device = DeviceTelemetry(
+            uuid="a",
+            sample_at_ns=tuple(range(10**9, 3 * 10**9, 4 * 10**8)),
+            power_w=(100.0,) * 5,
+            throttle_reasons=tuple(4 if place in places else 0 for place in range(5)),
+        )
+        result = replace(result, attempts=(replace(result.attempts[0], devices=(device,)),))
+        assert [pytest.approx(span) for span in spans] == throttled_spans(result)
+        # The same stretch in the picture, in the page's strip, and in the terminal's line.
+        one = replace(report, cases=(result,))
+        axes = telemetry([one]).draw().axes[0]
+        (start, end) = spans[0]
+        shaded = [patch.get_x() for patch in axes.patches], [patch.get_width() for patch in axes.patches]
+        assert shaded == (pytest.approx([start]), pytest.approx([end - start]))
+        strip = shapes.telemetry(result, 100)
+        assert strip is not None
+        (box,) = strip.throttled
+        scale = shapes.WIDTH / 1.6
+        assert box.x == pytest.approx(start * scale)
+        assert box.width == pytest.approx((min(end, 1.6) - start) * scale)
+        marks = telemetry_lines(one, 80)[-1]
+        assert marks.startswith("clocks held back")
+        assert marks.count("!") >= 1
 
     def test_long_series_are_thinned_and_keep_their_extremes(self) -> None:
         (result, *_) = make_report().cases

@@ -89,7 +89,7 @@ def answer(report: Report) -> Answer:
         best=first,
         others=tuple(best for best in found if best is not first),
         meters=meters,
-        no_ceiling=None if meters or summary is None else _no_ceiling(report),
+        no_ceiling=None if meters or winner is None else _no_ceiling(report, winner),
         bottleneck=_bottleneck(winner) if winner else _without_winner(report),
         evidence=evidence_texts(winner.diagnosis) if winner and winner.diagnosis else (),
         next_step=next_step(winner.diagnosis) if winner else None,
@@ -134,13 +134,17 @@ def _meters(summary: CaseSummary | None) -> tuple[Meter, ...]:
     return tuple(meters)
 
 
-def _no_ceiling(report: Report) -> str:
-    if report.hardware_profile is None:
+def _no_ceiling(report: Report, winner: CaseResult) -> str:
+    unknown = "How near it is to the ceiling is unknown"
+    if winner.summary is None or winner.summary.achieved_tflops is None:
+        return f"{unknown}: its FLOPs were not counted."
+    if report.ceilings is None and report.hardware_profile is None:
         return (
-            "How near it is to the ceiling is unknown: no hardware profile matches this device. "
+            f"{unknown}: this run did not probe what the device reaches, and no hardware profile matches it. "
             "benchbox hw init measures one."
         )
-    return "How near it is to the ceiling is unknown: its FLOPs or the device's rate in its precision are."
+    precision = winner.case.precision
+    return f"{unknown}: neither a probe of this run nor a hardware profile has a rate in {precision}."
 
 
 def _without_winner(report: Report) -> str:

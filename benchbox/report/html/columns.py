@@ -15,7 +15,7 @@ from benchbox.report.text import (
     rate_text,
     significant,
 )
-from benchbox.schema import CaseResult, CaseSummary
+from benchbox.schema import CaseResult, CaseSummary, Report
 
 
 class Column(NamedTuple):
@@ -41,6 +41,20 @@ class Cell(NamedTuple):
 def known_columns(results: Sequence[CaseResult]) -> list[Column]:
     """The columns in which at least one case has a figure."""
     return [column for column in COLUMNS if any(column.value(result) is not None for result in results)]
+
+
+def unknown_columns(reports: Sequence[Report]) -> list[str]:
+    """The titles of those in which no case has a figure though it could: ranks' where there are several, a
+    GPU's memory where there is one. Empty where nothing was measured."""
+    results = [result for report in reports for result in report.cases]
+    if not any(result.summary for result in results):
+        return []
+    left_out = {column.title for column in COLUMNS} - {column.title for column in known_columns(results)}
+    if all(result.case.world_size == 1 for result in results):
+        left_out -= {"comm", "weak eff", "strong eff"}
+    if all(report.environment.device == "cpu" for report in reports):
+        left_out -= {"peak alloc", "reserved", "on device"}
+    return [column.title for column in COLUMNS if column.title in left_out]
 
 
 def cell(column: Column, result: CaseResult) -> Cell:

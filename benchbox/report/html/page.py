@@ -14,7 +14,7 @@ from benchbox.report.facts import outcome_word
 from benchbox.report.figures import STAR, rests_on_steps
 from benchbox.report.hints import report_hints
 from benchbox.report.html.answer import Answer, answer
-from benchbox.report.html.columns import Cell, Column, cell, known_columns
+from benchbox.report.html.columns import Cell, Column, cell, known_columns, unknown_columns
 from benchbox.report.html.comparison import comparison_view, verdicts
 from benchbox.report.html.details import Detail, detail
 from benchbox.report.html.pictures import pictures
@@ -105,6 +105,7 @@ def render_page(
             max_cards=MAX_CARDS,
             names=names,
             columns=columns,
+            unknown=unknown_columns(reports),
             rows=rows,
             filters=filters,
             star=STAR if any(rests_on_steps(report) for report in reports) else None,

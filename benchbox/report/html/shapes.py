@@ -117,7 +117,8 @@ def telemetry(result: CaseResult, max_points: int) -> Telemetry | None:
     return Telemetry(
         strips=tuple(_strip(one, scale) for one in series),
         throttled=tuple(
-            Box(start * scale, max((end - start) * scale, 1.0)) for start, end in throttled_spans(result)
+            Box(start * scale, max((min(end, end_s) - start) * scale, 1.0))
+            for start, end in throttled_spans(result)
         ),
         starts=tuple(start * scale for start in series[0].starts[1:] if start < end_s),
         data=_telemetry_data(series),
