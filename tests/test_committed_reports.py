@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from benchbox.report.build import rediagnosed
 from benchbox.report.files import read_report
 from benchbox.report.html.page import render_page
 from benchbox.report.markdown import render_markdown
+from benchbox.report.shown import read_shown
 from docs import pictures
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +61,27 @@ def test_a_committed_report_has_a_page_of_all_its_cases(path: Path) -> None:
     report = read_report(path)
     page = render_page([report])
     assert page.count('<details class="case"') == len(report.cases)
+
+
+def test_make_pages_writes_a_page_beside_a_report(tmp_path: Path) -> None:
+    """The target itself, in a folder of its own that needs no installing."""
+    folder = tmp_path / "reports" / "a-machine" / "quick"
+    folder.mkdir(parents=True)
+    shutil.copy(next(path for path in REPORTS if path.parent.name == "quick"), folder)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "installed").touch()
+    done = subprocess.run(
+        ["make", "pages", f"BIN={Path(sys.executable).parent}", "INSTALLED=installed"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert page == render_page([read_shown(folder / "report.json")])
 
 
 def test_the_readme_opens_with_pictures() -> None:
