@@ -349,6 +349,18 @@ class TestOthers:
     def test_lines_are_never_of_the_colour_that_is_too_faint_for_white(self) -> None:
         assert canvas.YELLOW not in canvas.SERIES[:MAX_LINES]
 
+    def test_configurations_that_differ_in_what_no_label_says_are_rows_of_their_own(self) -> None:
+        report = make_sweep(batches=(16,), precisions=("fp32",), world_sizes=(1, 2, 4))
+        large = tuple(
+            replace(r, case=replace(r.case, case_id=r.case.case_id[::-1], num_classes=7))
+            for r in report.cases
+        )
+        plot = scaling([replace(report, cases=(*report.cases, *large))])
+        own = report.cases[0].case.num_classes
+        names = {f"reference-cnn b64 fp32 ddp {count} classes" for count in (own, 7)}
+        assert {row[0] for row in plot.rows} == names
+        assert len(plot.rows) == 6
+
     def test_no_panel_for_an_efficiency_that_nothing_gives(self) -> None:
         plot = scaling([make_sweep(batches=(16, 128), world_sizes=(2, 4))])
         assert [axes.get_xlabel() for axes in plot.draw().axes] == ["samples/s"]
