@@ -350,7 +350,7 @@ class TestOthers:
         assert canvas.YELLOW not in canvas.SERIES[:MAX_LINES]
 
     def test_configurations_that_differ_in_what_no_label_says_are_rows_of_their_own(self) -> None:
-        report = make_sweep(batches=(16,), precisions=("fp32",), world_sizes=(1, 2, 4))
+        report = make_sweep(batches=(16, 128), precisions=("fp32",), world_sizes=(1, 2, 4))
         large = tuple(
             replace(r, case=replace(r.case, case_id=r.case.case_id[::-1], num_classes=7))
             for r in report.cases
