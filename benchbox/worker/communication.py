@@ -31,6 +31,7 @@ def time_communication(
     num_pairs = max(2, min(_NUM_PAIRS, num_steps))
     block = max(1, round(num_steps / num_pairs))
     clock = make_clock(engine.device, block)
+    engine.prepare_silence()
     on: list[float] = []
     off: list[float] = []
     for _ in range(_NUM_FIRST_STEPS):
