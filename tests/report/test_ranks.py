@@ -80,6 +80,23 @@ class TestTerminal:
         assert "rank 1 is a straggler" in render_markdown(report)
         assert "straggler" not in render_markdown(make_ranks_report(slow_rank=False))
 
+    def test_a_communication_pass_of_other_steps_is_told(self) -> None:
+        report = make_ranks_report()
+        result = report.cases[FSDP]
+        first = result.attempts[0]
+        ranks = tuple(
+            replace(rank, step_time_ns=tuple(2 * time_ns for time_ns in rank.step_time_ns))
+            for rank in first.ranks
+        )
+        changed = replace(result, attempts=(replace(first, ranks=ranks), *result.attempts[1:]))
+        cases = tuple(changed if r is result else r for r in report.cases)
+        said = (
+            r"fsdp2 x2: in the communication pass a step took 21\.\d ms, as measured 42\.\d ms: its share and "
+            "its rate are of different steps"
+        )
+        assert re.search(said, " ".join(terminal(replace(report, cases=cases), 400)))
+        assert "in the communication pass" not in " ".join(terminal(report, 400))
+
 
 class TestMarkdown:
     def test_one_row_a_rank(self) -> None:
@@ -91,8 +108,9 @@ class TestMarkdown:
             ["0", "0", "GPU 0", adam],
             ["1 (straggler)", "0", "GPU 1", adam],
         ]
-        assert rows[0][5:] == ["16.1 ms", "–", "3.86 GiB"]
-        assert rows[-1][5:] == ["21.3 ms", "17.8 ms", "3.86 GiB"]
+        assert rows[0][5:] == ["16.1 ms", "–", "–", "3.86 GiB"]
+        assert rows[-2][6:8] == ["14.8 ms", "–"]
+        assert rows[-1][5:] == ["21.3 ms", "17.8 ms", "20.0 %", "3.86 GiB"]
 
     def test_peak_memory_of_a_rank_on_a_cpu_is_its_process(self) -> None:
         rows = [
@@ -161,7 +179,7 @@ class TestMarkdown:
         hostile = replace(
             report, cases=tuple(replace(r, attempts=attempts) if r is result else r for r in report.cases)
         )
-        for title, num_columns in (("Communication", 9), ("Ranks", 8)):
+        for title, num_columns in (("Communication", 9), ("Ranks", 9)):
             lines, plain = section(hostile, title), section(report, title)
             assert len(lines) == len(plain)
             tables = [line for line in lines if line.startswith("|")]
