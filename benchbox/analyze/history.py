@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from benchbox.analyze.identity import environment_differences, meaning
 from benchbox.errors import BadInputError
-from benchbox.schema import AttemptResult, Case, Environment, Interval, Outcome, Report
+from benchbox.schema import SCHEMA_VERSION, AttemptResult, Case, Environment, Interval, Outcome, Report
 from benchbox.schema.history import (
     AttemptTimes,
     CaseHistory,
@@ -91,6 +91,7 @@ def history_of(reports: Sequence[ReportRates], across: frozenset[str] = frozense
     meanings = _Meanings(across)
     failures = _failures(kept, meanings)
     return History(
+        schema_version=SCHEMA_VERSION,
         num_reports=len(reports),
         cases=tuple(
             _case_history(course, failures.get(key)) for key, course in _courses(kept, meanings).items()

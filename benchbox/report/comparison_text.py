@@ -34,11 +34,13 @@ def labels_of(comparison: Comparison) -> dict[str, str]:
 
 
 def worst_first(cases: Sequence[CaseComparison]) -> list[CaseComparison]:
-    """What became worse, then what became better, then the rest; within each as the report has them."""
-    return sorted(
-        cases,
-        key=lambda case: 0 if case.is_worse() else 1 if case.is_better() else _ORDER.index(case.verdict),
-    )
+    """What became worse, then what became better, then the rest; what no longer ends well, or does again,
+    before what is slower or faster; within each as the report has them."""
+
+    def rank(case: CaseComparison) -> tuple[int, int]:
+        return 0 if case.is_worse() else 1 if case.is_better() else 2, _ORDER.index(case.verdict)
+
+    return sorted(cases, key=rank)
 
 
 def ratio_text(metric: MetricComparison) -> str:
