@@ -33,6 +33,7 @@ def render_comparison_markdown(comparison: Comparison, max_rows: int = MAX_ROWS)
         for case in ordered[:max_rows]
         if words.is_worse_elsewhere(case)
     ]
+    notes += [f"inconclusive: {line}" for line in words.not_compared(comparison)]
     notes += [f"added: {labels[case.case_id]}" for case in comparison.added[:max_rows]]
     notes += [f"missing: {labels[case.case_id]}" for case in comparison.missing[:max_rows]]
     notes += [f"differs: {words.difference_text(d)}" for d in words.forbidding(comparison)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from benchbox.analyze.compare import compare_cases, holm
+from benchbox.analyze.energy import EnergySource
 from benchbox.analyze.evidence import (
     AttemptFigures,
     CaseEvidence,
@@ -21,8 +23,9 @@ from benchbox.analyze.identity import check_across
 from benchbox.analyze.matching import compare_sides, side_of
 from benchbox.errors import BadInputError
 from benchbox.schema import NodeEnvironment
-from benchbox.schema.comparison import CaseComparison, Thresholds, Verdict
+from benchbox.schema.comparison import CaseComparison, Metric, Thresholds, Verdict
 from tests.factories import make_case, make_report
+from tests.report.test_comparison_formats import slowed
 
 LIMITS = Thresholds()
 MIRRORED: dict[Verdict, Verdict] = {
@@ -81,6 +84,89 @@ def test_memory_has_its_own_threshold_and_words() -> None:
     assert result.verdict == "same"
     assert result.metrics[1].verdict == "more"
     assert result.is_worse()
+
+
+def test_figures_that_come_along_cost_throughput_nothing() -> None:
+    """Else a report of a GPU, with energy, would find less than one of a CPU."""
+    rates = [[100.0, 100.2, 99.9], [97.0, 97.2, 97.1]]
+    alone = one(evidence(rates[0]), evidence(rates[1])).metrics[0]
+    beside = one(evidence(rates[0], memory=[1e9, 2e9, 3e9]), evidence(rates[1], memory=[3e9, 2e9, 1e9]))
+    assert beside.metrics[0] == alone
+    assert alone.verdict == "slower"
+
+
+def with_energy(case: CaseEvidence, sources: Sequence[EnergySource | None], joules: float) -> CaseEvidence:
+    """An attempt without a source has no energy; the power integral shows twice what the counter does."""
+    attempts = []
+    for attempt, source in zip(case.attempts, sources, strict=True):
+        told = joules * (2 if source == "power-integral" else 1) * (1 + 0.001 * attempt.attempt)
+        figures = attempt.log_figures | ({"joules_per_sample": math.log(told)} if source else {})
+        attempts.append(attempt._replace(log_figures=figures, energy_source=source))
+    return case._replace(attempts=tuple(attempts))
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "verdict", "reason"),
+    [
+        ("ccc", "ccc", "more", None),
+        ("ccc", "---", "inconclusive", "not measured in the new report"),
+        ("---", "ppp", "inconclusive", "not measured in the base report"),
+        ("---", "---", None, None),
+        (
+            "ccc",
+            "ppp",
+            "inconclusive",
+            "read by counter in the base report, by power-integral in the new one",
+        ),
+        ("cpp", "pp-", "more", None),
+        ("ccp", "ccp", "more", None),
+        ("c--", "--c", "inconclusive", "one attempt each says nothing of how attempts vary"),
+    ],
+)
+def test_energy_is_compared_where_both_sides_read_it_in_the_same_way(
+    base: str, new: str, verdict: str | None, reason: str | None
+) -> None:
+    """Each letter is an attempt: counter, power, none."""
+    sources: dict[str, EnergySource | None] = {"c": "counter", "p": "power-integral", "-": None}
+    rates = [100.0, 100.1, 99.9]
+    result = one(
+        with_energy(evidence(rates), [sources[letter] for letter in base], 1.0),
+        with_energy(evidence(rates), [sources[letter] for letter in new], 1.3),
+    )
+    found = {m.metric: m for m in result.metrics}.get("joules_per_sample")
+    assert (found and found.verdict) == verdict
+    if found is None:
+        return
+    assert found.reason == reason
+    assert result.is_undecided() == (verdict == "inconclusive")
+    if found.ratio is None:
+        assert ((found.base is None), (found.new is None)) == (base == "---", new == "---")
+    else:
+        assert found.ratio == pytest.approx(1.3, rel=0.01)
+
+
+def test_rounds_need_energy_on_both_sides() -> None:
+    rates = [100.0 + 0.1 * n for n in range(6)]
+    base = with_energy(evidence(rates), ["counter"] * 3 + [None] * 3, 1.0)
+    apart = with_energy(evidence(rates), [None] * 3 + ["counter"] * 3, 1.0)
+    assert one(base, apart, paired=True).metrics[1].reason == "no round measured it on both sides"
+    half = with_energy(evidence(rates), [None, *["counter"] * 5], 1.0)
+    assert one(base, half, paired=True).metrics[1].num_new_attempts == 2
+
+
+def test_memory_is_torchs_account_where_both_have_it_and_the_hosts_beside_it_where_not() -> None:
+    def made(*metrics: Metric) -> CaseEvidence:
+        case = evidence([100.0, 100.1, 99.9])
+        figures = dict.fromkeys(metrics, 20.0)
+        return case._replace(attempts=tuple(a._replace(log_figures=figures) for a in case.attempts))
+
+    allocated, resident = "peak_memory_allocated_bytes", "peak_host_rss_bytes"
+    both = made(allocated, resident)
+    assert [(m.metric, m.verdict) for m in one(both, both).metrics[1:]] == [(allocated, "same")]
+    assert [(m.metric, m.verdict) for m in one(both, made(resident)).metrics[1:]] == [
+        (allocated, "inconclusive"),
+        (resident, "same"),
+    ]
 
 
 def test_rounds_that_drift_together_are_compared_pair_by_pair() -> None:
@@ -151,10 +237,11 @@ def test_another_case_changes_no_ratio(cases: list[tuple[list[float], list[float
     ],
 )
 def test_how_a_case_ends_is_compared_too(before: str | None, after: str | None, verdict: str) -> None:
-    good = evidence([100.0, 100.0])
+    # Attempts that went well say nothing of a case that did not end well, or not yet.
+    made = evidence([100.0, 100.1, 99.9]), evidence([50.0, 50.1, 49.9])
     ends = [
-        good if end == "ok" else good._replace(outcome=end, attempts=(), reason="why")
-        for end in (before, after)
+        side._replace(outcome=end, reason=None if end == "ok" else "why")
+        for side, end in zip(made, (before, after), strict=True)
     ]
     result = one(ends[0], ends[1])
     assert result.verdict == verdict
@@ -283,6 +370,16 @@ def test_the_other_machines_of_a_run_count_too() -> None:
     ]
     number = compare_sides(side_of("a", report), side_of("b", alike), LIMITS)
     assert [(d.field, d.base, d.new) for d in number.differences] == [("devices", "1", "2")]
+
+
+def test_an_unfinished_case_fails_no_job() -> None:
+    """Two of three attempts, twice as slow."""
+    report = make_report()
+    new = slowed(report, 2.0)
+    first = replace(new.cases[0], outcome=None, attempts=new.cases[0].attempts[:2])
+    new = replace(new, complete=False, cases=(first, *new.cases[1:]))
+    case = compare_sides(side_of("a", report), side_of("b", new), LIMITS).cases[0]
+    assert (case.verdict, case.metrics, case.is_worse()) == ("inconclusive", (), False)
 
 
 def test_a_failed_case_has_no_figures() -> None:
