@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NamedTuple
 
-from benchbox.analyze.identity import environment_differences, meaning
-from benchbox.errors import BadInputError
+from benchbox.analyze.identity import environment_differences, meaning, same_case_twice
 from benchbox.schema import AttemptResult, Case, Environment, Interval, Outcome, Report
 from benchbox.schema.history import (
     AttemptTimes,
@@ -74,7 +73,7 @@ def history_of(reports: Sequence[ReportRates], across: frozenset[str] = frozense
     Reports whose environment differs from the newest one's, but for fields in ``across``, are left out.
 
     Raises:
-        BadInputError: with fields in ``across`` left out, two cases of one report are the same.
+        BadInputError: two cases of one report are the same, with fields in ``across`` left out.
     """
     ordered = sorted(reports, key=lambda report: measured_at(report.created_at))
     kept, left_out = [], []
@@ -128,10 +127,7 @@ def _courses(reports: Sequence[ReportRates], meanings: _Meanings) -> dict[str, _
         for case, log_rate, interval in report.log_rates:
             course = courses.setdefault(meanings[case], [])
             if course and course[-1][0] is report:
-                raise BadInputError(
-                    f"--across: {report.name}: cases {course[-1][1].case_id} and {case.case_id} would be the "
-                    "same one"
-                )
+                raise same_case_twice(report.name, course[-1][1], case)
             course.append((report, case, log_rate, interval))
     return courses
 
