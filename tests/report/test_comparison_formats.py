@@ -7,6 +7,8 @@ import io
 import json
 import math
 import re
+import unicodedata
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 import pytest
@@ -202,6 +204,33 @@ def obeyed(text: str) -> list[str]:
     """The lines that GitHub's runner takes for a command (actions/runner, ``ActionCommand.cs``)."""
     command = re.compile(r"\s*::(error|warning|add-mask|stop-commands)( [^\n]*?)?::|.*##\[", re.IGNORECASE)
     return [line for line in text.splitlines() if command.match(line)]
+
+
+def hostile_comparison(text: str) -> Comparison:
+    """``text`` as the reports' names, and wherever a report holds any."""
+    new = slowed(hostile_report(text), 1.2)
+    new = replace(new, environment=replace(new.environment, driver=text + "2"))
+    sides = (side_of(text, one) for one in (hostile_report(text), new))
+    return compare_sides(*sides, Thresholds())
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    "terminal": shown,
+    "markdown": render_comparison_markdown,
+    "github": lambda comparison: "\n".join([github_summary([comparison]), *github_annotations(comparison)]),
+    "junit": lambda comparison: render_comparison_junit([comparison], strict=True),
+    "json": lambda comparison: render_comparison_json([comparison]),
+    "csv": lambda comparison: render_comparison_csv([comparison]).replace("\r\n", "\n"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_format_holds_what_a_terminal_obeys(name: str) -> None:
+    """The sequences' start in one character (C1), and those that turn the direction of a line."""
+    text = FORMATS[name](hostile_comparison("a\x9b31m\x7f\x1b]0;x\x07\u202eb\u2066c\u2028d\U000e0001"))
+    assert "31m" in text
+    found = {unicodedata.category(char) for char in text.replace("\n", "")}
+    assert found.isdisjoint({"Cc", "Cf", "Zl", "Zp"})
 
 
 def test_no_format_lets_a_text_become_anything_else() -> None:
