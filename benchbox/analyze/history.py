@@ -18,12 +18,15 @@ from benchbox.schema.history import (
     HistoryPoint,
     LeftOut,
     LevelChange,
+    NeverOk,
     ReportTimes,
 )
 from benchbox.stats import mean, median
 
 MIN_REPORTS_AT_A_LEVEL = 2
 """One bad run is no new level."""
+LEAST_REPORTS = 2 * MIN_REPORTS_AT_A_LEVEL
+"""That can show a change of level."""
 LEAST_NOISE = 0.002
 """Of a report's throughput, as a share: levels closer than a few times this are one."""
 LEAST_CHANGE = 0.02
@@ -45,8 +48,8 @@ class ReportRates(NamedTuple):
 
 
 _Course = list[tuple[ReportRates, Case, float, Interval | None]]
-_Failures = dict[str, FirstFailure]
-"""By what the case means."""
+_Failures = dict[str, tuple[Case, FirstFailure]]
+"""By what the case means, and the case as the newest report has it."""
 
 
 def rates_of(name: str, report: Report | ReportTimes) -> ReportRates:
@@ -89,12 +92,17 @@ def history_of(reports: Sequence[ReportRates], across: frozenset[str] = frozense
             kept.append(report)
     meanings = _Meanings(across)
     failures = _failures(kept, meanings)
+    courses = _courses(kept, meanings)
     return History(
         num_reports=len(reports),
         cases=tuple(
-            _case_history(course, failures.get(key)) for key, course in _courses(kept, meanings).items()
+            _case_history(course, failures[key][1] if key in failures else None)
+            for key, course in courses.items()
         ),
         left_out=tuple(left_out),
+        never_ok=tuple(
+            NeverOk(case=case, first=first) for key, (case, first) in failures.items() if key not in courses
+        ),
     )
 
 
@@ -116,8 +124,9 @@ def _failures(reports: Sequence[ReportRates], meanings: _Meanings) -> _Failures:
         for case, _, _ in report.log_rates if failures else ():
             failures.pop(meanings[case], None)
         for case, outcome in report.failed:
-            first = FirstFailure(report=report.name, created_at=report.created_at, outcome=outcome)
-            failures.setdefault(meanings[case], first)
+            now = FirstFailure(report=report.name, created_at=report.created_at, outcome=outcome)
+            _, first = failures.get(meanings[case], (case, now))
+            failures[meanings[case]] = case, first
     return failures
 
 
@@ -165,7 +174,7 @@ def level_changes(values: Sequence[float]) -> list[int]:
     of neighbours, which a few changes of level hardly touch; the penalty is a multiple of log n, as for the
     Bayesian information criterion.
     """
-    if len(values) < 2 * MIN_REPORTS_AT_A_LEVEL:
+    if len(values) < LEAST_REPORTS:
         return []
     import numpy as np
     import ruptures
