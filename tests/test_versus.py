@@ -142,6 +142,10 @@ def test_what_cannot_be_the_other_side_is_refused(tmp_path: Path) -> None:
     [
         (["--max-minutes", "5"], "--max-minutes: goes with --versus alone"),
         (["--threshold", "2"], "--threshold: goes with --versus alone"),
+        (["--memory-threshold", "2"], "--memory-threshold: goes with --versus alone"),
+        (["--energy-threshold", "2"], "--energy-threshold: goes with --versus alone"),
+        (["--versus", "x", "--memory-threshold", "0"], "--memory-threshold: 0 is not a percentage"),
+        (["--versus", "x", "--energy-threshold", "0"], "--energy-threshold: 0 is not a percentage"),
         (["--strict"], "--strict: goes with --versus alone"),
         (["--format", "csv"], "--format: goes with --versus alone"),
         (["--versus", "x", "--trace"], "--trace: cannot be had with --versus"),

@@ -73,16 +73,20 @@ class _Test(NamedTuple):
     """Of no change, not adjusted."""
 
 
-def thresholds_of(throughput_pct: float, memory_pct: float = 5.0, energy_pct: float = 5.0) -> Thresholds:
-    """The thresholds, checked.
+def thresholds_of(
+    throughput_pct: float | None = None, memory_pct: float | None = None, energy_pct: float | None = None
+) -> Thresholds:
+    """The thresholds, checked; those not given are the usual ones.
 
     Raises:
         BadInputError: one is not above 0 and below 1000.
     """
-    for name, value in (("", throughput_pct), ("memory-", memory_pct), ("energy-", energy_pct)):
-        if not 0 < value < 1000:
-            raise BadInputError(f"--{name}threshold: {value:g} is not a percentage between 0 and 1000")
-    return Thresholds(throughput_pct=throughput_pct, memory_pct=memory_pct, energy_pct=energy_pct)
+    given = {"throughput_pct": throughput_pct, "memory_pct": memory_pct, "energy_pct": energy_pct}
+    for name, value in given.items():
+        if value is not None and not 0 < value < 1000:
+            which = name.removesuffix("pct").replace("_", "-").removeprefix("throughput-")
+            raise BadInputError(f"--{which}threshold: {value:g} is not a percentage between 0 and 1000")
+    return Thresholds(**{name: value for name, value in given.items() if value is not None})
 
 
 def compare_cases(

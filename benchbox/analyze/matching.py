@@ -19,7 +19,7 @@ from benchbox.analyze.identity import (
     settings_differences,
     workload_difference,
 )
-from benchbox.schema import SCHEMA_VERSION, Report
+from benchbox.schema import SCHEMA_VERSION, Case, Report
 from benchbox.schema.comparison import (
     CaseComparison,
     ComparedReport,
@@ -95,6 +95,17 @@ def compare_sides(
         added=tuple(evidence.case for evidence in matched.added),
         missing=tuple(evidence.case for evidence in matched.missing),
     )
+
+
+def has_case_in_common(base: Side, cases: Sequence[Case], across: frozenset[str]) -> bool:
+    """Whether a report of ``cases`` could be held against ``base`` in any of them.
+
+    Raises:
+        BadInputError: as :func:`compare_sides`.
+    """
+    planned = [CaseEvidence(case, None, None, ()) for case in cases]
+    matched = _match(base, base._replace(name="the suite", evidence=planned), across)
+    return bool(matched.pairs or matched.unlike)
 
 
 def _match(base: Side, new: Side, across: frozenset[str]) -> _Matched:

@@ -20,7 +20,7 @@ from benchbox.analyze.evidence import (
     relative_variance_of_mean,
 )
 from benchbox.analyze.identity import check_across
-from benchbox.analyze.matching import compare_sides, side_of
+from benchbox.analyze.matching import compare_sides, has_case_in_common, side_of
 from benchbox.errors import BadInputError
 from benchbox.schema import NodeEnvironment
 from benchbox.schema.comparison import CaseComparison, Metric, Thresholds, Verdict
@@ -380,6 +380,16 @@ def test_an_unfinished_case_fails_no_job() -> None:
     new = replace(new, complete=False, cases=(first, *new.cases[1:]))
     case = compare_sides(side_of("a", report), side_of("b", new), LIMITS).cases[0]
     assert (case.verdict, case.metrics, case.is_worse()) == ("inconclusive", (), False)
+
+
+def test_whether_a_suite_has_a_case_in_common_with_a_report() -> None:
+    base = side_of("a", make_report())
+    case = base.evidence[0].case
+    other = replace(case, model="other-model")
+    unlike = replace(case, learning_rate=7.0)  # the same axes: told as not the same work
+    for cases, expected in (([case, other], True), ([other], False), ([], False), ([unlike], True)):
+        assert has_case_in_common(base, cases, frozenset()) == expected
+    assert has_case_in_common(base._replace(evidence=base.evidence[:1]), [other], check_across(["model"]))
 
 
 def test_a_failed_case_has_no_figures() -> None:
