@@ -151,16 +151,17 @@ def not_compared(comparison: Comparison) -> list[str]:
 def rule_sentence(comparison: Comparison) -> str:
     """By what rule the verdicts fell."""
     limits = comparison.thresholds
-    how = "round by round" if comparison.paired else "over attempts"
+    # Rounds are looked at several times, with wider intervals at later looks.
+    least, how = ("at least ", "round by round") if comparison.paired else ("", "over attempts")
     speeds = (
         ""
         if comparison.paired or not _few_attempts(comparison)
         else (", where attempts do not come in two speeds; five repetitions would tell those")
     )
     return (
-        f"{comparison.confidence_pct:g} % intervals {how}, thresholds {limits.throughput_pct:g} % throughput,"
-        f" {limits.memory_pct:g} % memory, {limits.energy_pct:g} % energy; false alarms in at most "
-        f"{comparison.false_alarm_pct:g} % of comparisons{speeds}"
+        f"{least}{comparison.confidence_pct:g} % intervals {how}, thresholds "
+        f"{limits.throughput_pct:g} % throughput, {limits.memory_pct:g} % memory, "
+        f"{limits.energy_pct:g} % energy; false alarms in at most {comparison.false_alarm_pct:g} % of comparisons{speeds}"
     )
 
 

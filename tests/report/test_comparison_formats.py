@@ -9,6 +9,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable
+from itertools import cycle, islice
 from xml.etree import ElementTree
 
 import pytest
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from benchbox.analyze.matching import compare_sides, side_of
+from benchbox.analyze.sequential import Looks
 from benchbox.report import comparison_markdown
 from benchbox.report.comparison_files import (
     render_comparison_csv,
@@ -47,6 +49,17 @@ def slowed(report: Report, factor: float) -> Report:
             )
             attempts.append(replace(attempt, ranks=ranks))
         cases.append(replace(case, attempts=tuple(attempts)))
+    return replace(report, cases=tuple(cases))
+
+
+def more_attempts(report: Report, number: int) -> Report:
+    """Every case with ``number`` attempts, which repeat those that it has."""
+    cases = []
+    for case in report.cases:
+        numbered = enumerate(islice(cycle(case.attempts), number if case.outcome == "ok" else 1))
+        cases.append(
+            replace(case, attempts=tuple(replace(attempt, attempt=place) for place, attempt in numbered))
+        )
     return replace(report, cases=tuple(cases))
 
 
@@ -169,6 +182,33 @@ def test_reports_without_a_case_in_common_fail_where_a_job_shows_its_results() -
     assert github_annotations(comparison) == [
         "::error title=benchbox%3A not comparable::no case in common; 6 added; 2 missing"
     ]
+
+
+def test_cases_that_the_new_report_lacks_are_a_warning() -> None:
+    report = make_report()
+    fewer = replace(report, cases=report.cases[:1])
+    (line,) = github_annotations(compared(report, fewer))
+    assert line.startswith(
+        "::warning title=benchbox%3A missing%3A 7 of the base report's cases::not in the new"
+    )
+    assert "reference-cnn b64 bf16" in line
+    assert github_annotations(compared(fewer, report)) == []
+
+
+def test_intervals_of_several_looks_are_called_at_least() -> None:
+    looks = Looks(Thresholds(), frozenset())
+    side = side_of("a", make_report())
+    for _ in range(2):
+        assert "\nat least 90 % intervals round by round" in shown(looks.look(side, side), width=200)
+    assert "\n80 % intervals over attempts" in shown(compared(make_report(), make_report()), width=200)
+
+
+def test_below_five_repetitions_the_promise_leaves_out_two_speeds() -> None:
+    few, many = make_report(), more_attempts(make_report(), 5)
+    for base, new, is_told in ((few, few, True), (few, many, True), (many, many, False)):
+        text = shown(compared(base, new), width=300)
+        assert "false alarms in at most 1 % of comparisons" in text
+        assert ("where attempts do not come in two speeds" in text) == is_told
 
 
 @pytest.mark.parametrize(
