@@ -161,7 +161,8 @@ def rule_sentence(comparison: Comparison) -> str:
     return (
         f"{least}{comparison.confidence_pct:g} % intervals {how}, thresholds "
         f"{limits.throughput_pct:g} % throughput, {limits.memory_pct:g} % memory, "
-        f"{limits.energy_pct:g} % energy; false alarms in at most {comparison.false_alarm_pct:g} % of comparisons{speeds}"
+        f"{limits.energy_pct:g} % energy; "
+        f"false alarms in at most {comparison.false_alarm_pct:g} % of comparisons{speeds}"
     )
 
 

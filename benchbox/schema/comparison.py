@@ -116,7 +116,7 @@ class Comparison(Record, frozen=True, kw_only=True):
     new: ComparedReport
     thresholds: Thresholds
     confidence_pct: Positive
-    """Of the intervals, at least: where rounds were looked at several times, later looks have wider ones. Each
+    """Of the intervals, at least: where rounds are looked at several times, later looks have wider ones. Each
     end is a one-sided test against the threshold."""
     false_alarm_pct: Positive
     """Chance of one false alarm or more in the whole comparison when nothing has changed."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from benchbox.analyze.compare import compare_cases, holm
+from benchbox.analyze.compare import Pair, compare_cases, holm
 from benchbox.analyze.energy import EnergySource
 from benchbox.analyze.evidence import (
     AttemptFigures,
@@ -22,8 +23,15 @@ from benchbox.analyze.evidence import (
 from benchbox.analyze.identity import check_across
 from benchbox.analyze.matching import compare_sides, has_case_in_common, side_of
 from benchbox.errors import BadInputError
-from benchbox.schema import NodeEnvironment
-from benchbox.schema.comparison import CaseComparison, Metric, Thresholds, Verdict
+from benchbox.schema import NodeEnvironment, Outcome
+from benchbox.schema.comparison import (
+    CaseComparison,
+    Metric,
+    MetricComparison,
+    RatioInterval,
+    Thresholds,
+    Verdict,
+)
 from tests.factories import make_case, make_report
 from tests.report.test_comparison_formats import slowed
 
@@ -205,18 +213,81 @@ rates = st.lists(st.floats(1.0, 1e6), min_size=1, max_size=5)
 sides = st.tuples(rates, rates)
 
 
-@given(st.lists(sides, min_size=1, max_size=5))
-def test_a_comparison_the_other_way_round_is_mirrored(cases: list[tuple[list[float], list[float]]]) -> None:
-    pairs = [(evidence(a, seed), evidence(b, seed)) for seed, (a, b) in enumerate(cases)]
-    there = compare_cases(pairs, LIMITS)
-    back = compare_cases([(b, a) for a, b in pairs], LIMITS)
+def case_by_chance(rng: random.Random, seed: int) -> CaseEvidence:
+    """A side of a case that may be quiet or noisy, larger in all figures or not, and lack some of them."""
+    noise, change = rng.choice([0.0005, 0.0005, 0.1]), rng.choice([1.0, 1.0, 1.2])
+    known = {metric: rng.choice([0.0, 0.5, 1.0, 1.0]) for metric in get_args(Metric)[1:]}
+    source: EnergySource = rng.choice(["counter", "counter", "counter", "power-integral"])
+    attempts = []
+    for number in range(rng.randint(1, 6)):
+        rate, *others = (math.log(change * (1 + noise * rng.uniform(-1, 1))) for _ in get_args(Metric))
+        figures = {
+            metric: 20 + value
+            for (metric, share), value in zip(known.items(), others, strict=True)
+            if rng.random() < share
+        }
+        attempts.append(AttemptFigures(number, rate, rng.choice([0.0, 1e-6]), figures, source))
+    outcome: Outcome | None = rng.choice(["ok", "ok", "ok", "ok", "ok", "oom", None])
+    return CaseEvidence(make_case(seed=seed), outcome, None, tuple(attempts))
+
+
+def pairs_by_chance(seed: int) -> list[Pair]:
+    """Of up to four cases."""
+    rng = random.Random(seed)
+    return [(case_by_chance(rng, n), case_by_chance(rng, n)) for n in range(rng.randint(1, 4))]
+
+
+def mirrored(metric: MetricComparison) -> MetricComparison:
+    interval, reason = metric.ratio_interval, metric.reason
+    swapped = ("measured in the new", "measured in the base"), ("by counter", "by power-integral")
+    for before, after in swapped:
+        reason = reason and reason.replace(before, "\0").replace(after, before).replace("\0", after)
+    return replace(
+        metric,
+        verdict=MIRRORED.get(metric.verdict, metric.verdict),
+        base=metric.new,
+        new=metric.base,
+        ratio=metric.ratio and 1 / metric.ratio,
+        ratio_interval=interval and RatioInterval(low=1 / interval.high, high=1 / interval.low),
+        num_base_attempts=metric.num_new_attempts,
+        num_new_attempts=metric.num_base_attempts,
+        reason=reason,
+    )
+
+
+def in_digits(metric: MetricComparison) -> MetricComparison:
+    """Without the last digits of what is divided."""
+    interval = metric.ratio_interval
+    return replace(
+        metric,
+        ratio=metric.ratio and float(f"{metric.ratio:.9g}"),
+        ratio_interval=interval
+        and RatioInterval(low=float(f"{interval.low:.9g}"), high=float(f"{interval.high:.9g}")),
+    )
+
+
+@given(st.integers(0, 2**32), st.booleans())
+def test_a_comparison_the_other_way_round_is_mirrored(seed: int, paired: bool) -> None:
+    pairs = pairs_by_chance(seed)
+    there = compare_cases(pairs, LIMITS, paired=paired)
+    back = compare_cases([(new, base) for base, new in pairs], LIMITS, paired=paired)
     for one_way, other in zip(there, back, strict=True):
         assert other.verdict == MIRRORED.get(one_way.verdict, one_way.verdict)
-        assert other.metrics[0].ratio == pytest.approx(1 / one_way.metrics[0].ratio)
-        interval, mirrored = one_way.metrics[0].ratio_interval, other.metrics[0].ratio_interval
-        if interval is not None:
-            assert mirrored is not None
-            assert mirrored.low == pytest.approx(1 / interval.high)
+        assert list(map(in_digits, other.metrics)) == [in_digits(mirrored(m)) for m in one_way.metrics]
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_what_is_mirrored_reaches_every_verdict(paired: bool) -> None:
+    """But ``not-comparable``, which is none of figures."""
+    found = [
+        case for seed in range(1000) for case in compare_cases(pairs_by_chance(seed), LIMITS, paired=paired)
+    ]
+    seen = {(metric.metric, metric.verdict) for case in found for metric in case.metrics}
+    for metric in get_args(Metric):
+        words = ("faster", "slower") if metric == "samples_per_second" else ("more", "less")
+        assert {(metric, verdict) for verdict in (*words, "same", "inconclusive")} <= seen
+    assert {case.verdict for case in found} >= {*get_args(Verdict)} - {"more", "less", "not-comparable"}
+    assert len({metric.reason for case in found for metric in case.metrics}) == (10 if paired else 8)
 
 
 @given(st.lists(sides, min_size=2, max_size=5))
