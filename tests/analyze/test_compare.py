@@ -153,6 +153,21 @@ def test_energy_is_compared_where_both_sides_read_it_in_the_same_way(
         assert found.ratio == pytest.approx(1.3, rel=0.01)
 
 
+def test_a_report_whose_counter_is_gone_is_not_held_against_one_that_has_it() -> None:
+    report = make_report()
+    first = report.cases[0]
+    attempts = [
+        replace(a, devices=tuple(replace(device, energy_j=None) for device in a.devices))
+        for a in first.attempts
+    ]
+    new = replace(report, cases=(replace(first, attempts=tuple(attempts)), *report.cases[1:]))
+    changed, kept, *_ = compare_sides(side_of("a", report), side_of("b", new), LIMITS).cases
+    assert (
+        changed.metrics[-1].reason == "read by counter in the base report, by power-integral in the new one"
+    )
+    assert kept.metrics[-1].verdict == "same"
+
+
 def test_rounds_need_energy_on_both_sides() -> None:
     rates = [100.0 + 0.1 * n for n in range(6)]
     base = with_energy(evidence(rates), ["counter"] * 3 + [None] * 3, 1.0)

@@ -22,7 +22,7 @@ from rich.console import Console
 from benchbox.errors import BadInputError
 from benchbox.report import figures
 from benchbox.report.bencher import render_bencher
-from benchbox.report.csvfile import render_csv
+from benchbox.report.csvfile import csv_cell, render_csv
 from benchbox.report.html.page import render_page
 from benchbox.report.markdown import render_markdown
 from benchbox.report.pytest_benchmark import render_pytest_benchmark
@@ -205,6 +205,11 @@ class TestHostileText:
     def test_pytest_benchmark(self, text: str) -> None:
         document = json.loads(render_pytest_benchmark([hostile_report(text)]))
         assert document["benchmarks"][0]["name"].isprintable()
+
+
+def test_texts_in_a_row_of_a_cell_are_cleaned_too() -> None:
+    assert csv_cell((3, 224, 224)) == "3x224x224"
+    assert csv_cell(("=1+1\x9b", "\u202eb")) == "'=1+1xb"
 
 
 FORMATS: dict[str, Callable[[Report], str]] = {
