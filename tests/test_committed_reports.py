@@ -2,44 +2,103 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from benchbox.report.build import rediagnosed
+from benchbox.report.estimates import comparison_line, comparison_rows
 from benchbox.report.files import read_report
 from benchbox.report.html.page import render_page
+from benchbox.report.markdown import render_markdown
+from docs import pictures
 
 ROOT = Path(__file__).parent.parent
+IMAGES = ROOT / "docs/images"
 REPORTS = sorted(ROOT.glob("reports/*/*/report.json"))
+OF_EACH = pytest.mark.parametrize("path", REPORTS, ids=lambda path: "-".join(path.parts[-3:-1]))
 
 
 def test_there_are_committed_reports() -> None:
     assert REPORTS
 
 
-@pytest.mark.parametrize("path", REPORTS, ids=lambda path: "-".join(path.parts[-3:-1]))
+@OF_EACH
 def test_a_committed_report_is_read_and_whole(path: Path) -> None:
     report = read_report(path)
     assert report.complete
     assert report.cases
-    assert (path.parent / "report.md").is_file()
 
 
-def test_the_readme_opens_with_pictures_that_fetch_nothing() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    opening = readme.partition("\n## ")[0]
-    for name in ("page.png", "page-dark.png", "quick.svg"):
-        assert f"docs/images/{name}" in opening
-        assert (ROOT / "docs/images" / name).stat().st_size > 5000
-    for picture in (ROOT / "docs/images").glob("*.svg"):
-        svg = picture.read_text(encoding="utf-8")
-        assert "samples/s" in svg
-        assert "url(http" not in svg
-        assert "@import" not in svg
+@OF_EACH
+def test_the_markdown_beside_a_report_is_what_the_report_says(path: Path) -> None:
+    markdown = path.with_name("report.md").read_text(encoding="utf-8")
+    assert markdown == render_markdown(read_report(path)), "benchbox report --format markdown --out writes it"
 
 
-@pytest.mark.parametrize("path", REPORTS, ids=lambda path: "-".join(path.parts[-3:-1]))
+@pytest.mark.xfail(
+    strict=True,
+    reason="both reports hold verdicts by older rules; once they are renewed, take this mark away",
+)
+@OF_EACH
+def test_a_committed_reports_verdicts_are_by_todays_rules(path: Path) -> None:
+    report = read_report(path)
+    stale = {
+        before.case.case_id: (before.diagnosis, after.diagnosis)
+        for before, after in zip(report.cases, rediagnosed(report).cases, strict=True)
+        if before.diagnosis != after.diagnosis
+    }
+    assert stale == {}
+
+
+def test_the_memory_that_the_docs_show_is_that_of_the_committed_reports() -> None:
+    shown = (ROOT / "docs/memory.md").read_text(encoding="utf-8")
+    quick, zero = (
+        read_report(path) for name in ("quick", "zero") for path in REPORTS if path.parent.name == name
+    )
+    _, rows = comparison_rows(quick)
+    assert rows
+    missing = [row for row in rows if f"| {' | '.join(row)} |" not in shown]
+    assert missing == []
+    line = comparison_line(zero)
+    assert line is not None
+    median, worst = re.findall(r"([\d.]+) %", line)
+    assert f"median {median} %, worst {worst} % off" in shown
+
+
+@OF_EACH
 def test_a_committed_report_has_a_page_of_all_its_cases(path: Path) -> None:
     report = read_report(path)
     page = render_page([report])
     assert page.count('<details class="case"') == len(report.cases)
+
+
+def test_the_readme_opens_with_pictures() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    opening = readme.partition("\n## ")[0]
+    for name in ("page.png", "page-dark.png", "quick.svg"):
+        assert f"docs/images/{name}" in opening
+
+
+def test_drawings_are_of_the_committed_report_by_todays_code_and_fetch_nothing() -> None:
+    drawn = pictures.drawings()
+    assert {path.name for path in IMAGES.glob("*.svg")} == set(drawn)
+    for name, content in drawn.items():
+        assert (IMAGES / name).read_bytes() == content, f"{name} is of an older report: make pictures"
+        assert b"url(http" not in content
+        assert b"@import" not in content
+
+
+def test_screenshots_are_of_the_page_that_the_committed_report_has_today() -> None:
+    digest = pictures.digest_of(pictures.page())
+    assert {path.name for path in IMAGES.glob("*.png")} == {"page.png", "page-dark.png"}
+    for name, is_dark in (("page.png", False), ("page-dark.png", True)):
+        with Image.open(IMAGES / name) as image:
+            assert image.info.get(pictures.DIGEST) == digest, f"{name} is of an older page: make pictures"
+            assert image.size == (pictures.PAGE_WIDTH, pictures.PAGE_HEIGHT)
+            colours = image.convert("L").getcolors(256)
+        assert colours is not None
+        assert (max(colours)[1] < 60) == is_dark
+        assert len(colours) > 30

@@ -56,6 +56,29 @@ def test_what_cannot_run_here_is_not_said_to_need_memory(tmp_path: Path) -> None
     assert case["attempts"][0]["reason"].startswith("world size 100000 needs 100000 ")
 
 
+@pytest.mark.parametrize(
+    ("options", "outcome", "reason"),
+    [
+        ([], "oom", "can't allocate memory"),
+        (["--skip-unfit"], "unsupported", "not run: foretold to need at least"),
+    ],
+)
+def test_what_will_not_fit_is_said_before_and_still_run_unless_told_otherwise(
+    tmp_path: Path, options: list[str], outcome: str, reason: str
+) -> None:
+    """A trillion weights: four terabytes, which no machine of these tests hands out."""
+    suite = write_suite(tmp_path, '[workload]\nmodel = "mlp"\nsizes = [1000000, 1000000, 10]\n')
+    done = benchbox("run", suite, "--out", "here", "-q", *options, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "warning: mlp b32 fp32 will not fit: it needs" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    (case,) = json.loads((tmp_path / "here" / "report.json").read_bytes())["cases"]
+    assert case["outcome"] == outcome
+    assert reason in case["reason"]
+    if outcome == "oom":
+        assert "100 % of the tensors foretold are weights" in case["diagnosis"]["next_step"]
+
+
 def test_one_is_not_said_in_the_plural(tmp_path: Path) -> None:
     suite = write_suite(tmp_path, ONE_CASE, repetitions=1)
     done = benchbox("run", suite, "--list", cwd=tmp_path)

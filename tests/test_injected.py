@@ -18,7 +18,7 @@ import pytest
 
 from benchbox.report.files import read_report
 from benchbox.schema import Bottleneck, CaseResult, Diagnosis
-from tests.injected import SHORT_S, TABLE, Found, Rig
+from tests.injected import SHORT_S, TABLE, Found, Rig, row_of
 from tests.nvml_stand_in import StandIn
 from tests.runs import BENCHBOX, environment, wait_until, write_suite
 
@@ -110,8 +110,11 @@ def test_the_long_ones_are_right_too(results: Results) -> None:
     """Among them the reference model at batch 4 and 64, between which the verdict flips."""
     for name in TABLE:
         never_sure_and_wrong(results, name)
-        print(f"\n{TABLE[name].what}: {results.of(name).diagnosis.bottleneck}")
+        print(row_of(TABLE[name], results.of(name)))
     nearly_all_right(results, list(TABLE))
+    for size, right in ((1, ("optimizer",)), (4, ("optimizer",)), (64, ("compute", "memory-bandwidth"))):
+        found = results.of(f"reference {size}")
+        assert found.diagnosis.bottleneck in right, show(found)
 
 
 GROUPED = '[workload]\nmodel = "mlp"\nsizes = [2048, 4096, 1000]\n[axes]\nper_device_batch_size = [64]\n'

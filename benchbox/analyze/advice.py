@@ -51,6 +51,14 @@ class Known(NamedTuple):
     ceilings: Ceilings | None
     profile: HardwareProfile | None
 
+    def places_of_step(self) -> Sequence[Place]:
+        """Each class's share of the whole step, where ``places`` has that of the operators' time."""
+        outside: list[Bottleneck] = ["input", "communication", "host-memory"]
+        if self.environment.device == "cuda":
+            outside.append("host-launch")  # on a CPU that is operators too
+        inside = max(0.0, 1 - sum(map(self.share, outside)))
+        return [place._replace(share=inside * place.share) for place in self.places]
+
     @property
     def case(self) -> Case:
         """The case that advice is for."""
@@ -93,7 +101,8 @@ def make_it_fit(case: Case, estimate: MemoryEstimate | None, device: str) -> Adv
     """What needs less memory, the cheapest in speed first; what cannot help by the estimate is left out."""
     if estimate is not None and (share := standing_share(estimate)) >= _STANDING:
         return _share_what_stands(case, share, device)
-    if not case.gradient_checkpointing:
+    # Whether a model of the user's own can recompute its activations is not known here.
+    if not case.gradient_checkpointing and not (":" in case.model and case.per_device_batch_size > 1):
         words = "gradient checkpointing: recompute activations instead of keeping them"
         return words, Suggestion(axis="gradient_checkpointing", value=True)
     if case.per_device_batch_size > 1:
@@ -111,7 +120,7 @@ def _share_what_stands(case: Case, share: float, device: str) -> Advice:
     why = f"{100 * share:.0f} % of the tensors foretold are weights, gradients and optimizer state"
     if case.world_size > 1 and case.strategy in _NOT_ALL_SHARDED:
         return f"zero3, for {why}: it keeps a part of them on each device", _strategy("zero3")
-    if device == "cuda" and case.strategy in ("single", *_NOT_ALL_SHARDED):
+    if device == "cuda" and case.strategy in ("single", *_NOT_ALL_SHARDED) and not case.compile:
         return f"zero3-offload, for {why}: it keeps them in the host's memory", _strategy("zero3-offload")
     return f"more memory, or more devices that share a zero3 case: {why}", None
 
@@ -140,7 +149,7 @@ def _middle(interval: Interval | None) -> float:
 
 
 def _promise(words: str, axis: str, value: str | int | bool, speedup: Interval | None) -> Advice:
-    if speedup is None or speedup.high < _WORTH:
+    if speedup is None or speedup.high <= _WORTH or _middle(speedup) <= 1:
         return None, None
     return words, Suggestion(axis=axis, value=value, predicted_speedup=speedup)
 
@@ -161,11 +170,13 @@ def _faster_input(known: Known) -> Advice:
                 "for samples"
             )
             return _promise(words, "num_loader_workers", more, Interval(low=min(1.0, high), high=high))
-    words = (
-        f"prepare samples beforehand, so that they need no decoding in the step: {100 * share:.0f} % of it "
-        "is waiting for them, and there is no processor left for more loader processes; "
-        'data = "device" shows what the step does without'
-    )
+        words = (
+            "no processor is left for more loader processes: prepare samples beforehand, so that they need "
+            f"no decoding in the step, of which {100 * share:.0f} % is waiting for them"
+        )
+    else:
+        words = f"have samples on the device before the step: {100 * share:.0f} % of it is getting them there"
+    words += '; data = "device" shows what the step does without'
     return _promise(words, "data", "device", by_removing(share, 0.1))
 
 
@@ -207,18 +218,24 @@ def _fewer_collectives(known: Known) -> Advice:
 
 def _larger_batch(known: Known) -> Advice:
     factor = 4 if known.share("optimizer") + known.share("host-launch") > 0.6 else 2
+    estimate, batch = known.gathered.estimate, known.case.per_device_batch_size
+    if estimate is not None and estimate.largest_per_device_batch_size is not None:
+        while factor > 1 and factor * batch > estimate.largest_per_device_batch_size:
+            factor //= 2
+    if factor == 1:
+        return None, None
     speedup = by_batch(known.gathered, factor, known.share("optimizer") + known.share("host-launch"))
     words = (
         f"{factor} times the batch: what every step costs however many samples it has is then spent on more "
         "of them"
     )
-    return _promise(words, "per_device_batch_size", factor * known.case.per_device_batch_size, speedup)
+    return _promise(words, "per_device_batch_size", factor * batch, speedup)
 
 
 def _lower_precision(known: Known) -> Advice:
     if known.case.precision not in ("fp32", "tf32"):
         return None, None
-    found = by_precision(known.gathered, known.places, "bf16", known.ceilings, known.profile)
+    found = by_precision(known.gathered, known.places_of_step(), "bf16", known.ceilings, known.profile)
     if found is None:
         return None, None
     products = sum(p.share for p in known.places if p.operator_class in ("matmul", "convolution"))
@@ -234,21 +251,21 @@ def _channels_last(known: Known) -> Advice:
     if case.memory_format != "contiguous" or len(case.input_shape) != 3:
         return None, None
     words = "channels_last: convolutions and pooling read the channels of a pixel side by side"
-    return _promise(words, "memory_format", "channels_last", by_channels_last(known.places))
+    return _promise(words, "memory_format", "channels_last", by_channels_last(known.places_of_step()))
 
 
 def _compile(known: Known) -> Advice:
     if known.case.compile or known.case.strategy != "single":
         return None, None
     words = "compile: fused operators are called once and read their input once"
-    speedup = by_fusing(known.places, known.share("host-launch"))
+    speedup = by_fusing(known.places_of_step(), known.share("host-launch"))
     return _promise(words, "compile", True, speedup)
 
 
 def _no_checkpointing(known: Known) -> Advice:
     if not known.case.gradient_checkpointing:
         return None, None
-    words = "no gradient checkpointing: activations are computed twice, and there is memory to keep them"
+    words = "no gradient checkpointing: activations are computed twice; keeping them takes more memory"
     return _promise(words, "gradient_checkpointing", False, by_keeping_activations(known.gathered))
 
 

@@ -38,9 +38,10 @@ def percent(what: str, share: float) -> Evidence:
 
 def find_causes(gathered: Gathered, places: Sequence[Place]) -> list[Cause]:
     """All causes that hold something, the largest first. Shares of one step; they add up to at most one."""
-    outside = [c for c in (_input(gathered), _communication(gathered)) if c is not None]
+    waiting = _input(gathered)
+    outside = [c for c in (waiting, _communication(gathered)) if c is not None]
     rest = max(0.0, 1 - sum(cause.share for cause in outside))
-    idle = _idle(gathered, rest)
+    idle = _idle(gathered, rest, waiting.share if waiting is not None else 0.0)
     if idle is not None:
         outside.append(idle)
         rest = max(0.0, rest - idle.share)
@@ -104,17 +105,18 @@ def _of_the_wire(known: Sequence[Communication], reached: float | None) -> tuple
     return (percent("of the rate that all-reduces alone reach here", rate / reached),)
 
 
-def _idle(gathered: Gathered, rest: float) -> Cause | None:
-    """On a GPU: what no kernel, no input and no collective fills is the host not keeping up.
+def _idle(gathered: Gathered, rest: float, waiting: float) -> Cause | None:
+    """On a GPU: what no kernel and no waiting for input fills is the host not keeping up. Collectives are
+    kernels too.
 
     Kernel time comes from the profiled step, because the profiler does not slow kernels down; the step that
     it is held against is the measured one.
     """
     profile = gathered.profile
     if profile is None or profile.device_idle_ns is None:
-        return _idle_by_the_driver(gathered, rest)
+        return _idle_by_the_driver(gathered, rest, waiting)
     busy = (profile.step_time_ns - profile.device_idle_ns) / gathered.step_ns
-    share = max(0.0, min(rest, 1 - busy - (1 - rest)))
+    share = max(0.0, min(rest, 1 - busy - waiting))
     figures = [percent("of the step no kernel runs", max(0.0, 1 - busy))]
     if profile.num_kernels:
         each_ns = (profile.step_time_ns - profile.device_idle_ns) / profile.num_kernels
@@ -125,7 +127,7 @@ def _idle(gathered: Gathered, rest: float) -> Cause | None:
     return Cause("host-launch", share, tuple(figures))
 
 
-def _idle_by_the_driver(gathered: Gathered, rest: float) -> Cause | None:
+def _idle_by_the_driver(gathered: Gathered, rest: float, waiting: float) -> Cause | None:
     """The same where no kernel was profiled. What the driver calls utilization is the share of time in which
     some kernel ran, so the rest of it is idle; it tells nothing else."""
     if gathered.busy_pct is None:
@@ -135,7 +137,7 @@ def _idle_by_the_driver(gathered: Gathered, rest: float) -> Cause | None:
     told_apart = (case.data == "device" or gathered.ablation is not None) and (
         case.world_size == 1 or gathered.communication is not None
     )
-    share = max(0.0, min(rest, idle - (1 - rest)))
+    share = max(0.0, min(rest, idle - waiting))
     return Cause(
         "host-launch", share, (percent("of the time no kernel runs, by the driver", idle),), told_apart
     )
@@ -231,7 +233,10 @@ def _group(bottleneck: Bottleneck, group: Sequence[Place], scale: float) -> Caus
         if bottleneck == "optimizer" and name == "matmul":
             name = "matmul on weights, whatever the batch"
         figures.append(percent(f"of operator time is {name}", place.share))
-        if place.reached is not None:
+        if place.sets_ceiling_bytes_per_s is not None:
+            what = f"{name} moves more than the probe did"
+            figures.append(Evidence(what=what, value=place.sets_ceiling_bytes_per_s / 1e9, unit="GB/s"))
+        elif place.reached is not None:
             ceiling = "rate" if place.bound == "compute" else "bandwidth"
             figures.append(percent(f"of the {ceiling} reached here, {name}", place.reached))
         if place.intensity is not None and place.ridge is not None:

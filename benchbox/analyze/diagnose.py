@@ -34,6 +34,8 @@ _AHEAD = 1.5
 """By this factor a cause is ahead of the next one, where the verdict is to be sure."""
 _AVOIDABLE: frozenset[Bottleneck] = frozenset(("input", "host-memory", "communication"))
 _OF_THE_DEVICE: frozenset[Bottleneck] = frozenset(("compute", "memory-bandwidth", "optimizer"))
+_PER_SAMPLE: frozenset[Bottleneck] = frozenset(("compute", "memory-bandwidth"))
+"""What grows with the batch: the part of a step that does not cannot be it."""
 _OUTSIDE: frozenset[Bottleneck] = frozenset(("input", "host-launch", "communication"))
 
 
@@ -71,7 +73,10 @@ def diagnose_case(
         bottleneck=bottleneck, sureness=sureness, evidence=evidence, next_step=step, suggestion=suggestion
     )
     disturbed = disturbance(gathered, environment, attempts)
-    return found if disturbed is None else _weakened(found, disturbed, leading)
+    if disturbed is None:
+        return found
+    named = next((cause for cause in causes if cause.bottleneck == bottleneck), None)
+    return _weakened(found, disturbed, named)
 
 
 def _verdict(
@@ -86,10 +91,12 @@ def _verdict(
     others = [cause for cause in causes if cause is not leading]
     next_share = others[0].share if others else 0.0
     evidence = (*leading.evidence, *_fixed_part(gathered))
-    if leading.share < _HOLDS and leading.bottleneck not in _AVOIDABLE:
+    if leading.share < (_AVOIDABLE_HOLDS if leading.bottleneck in _AVOIDABLE else _HOLDS):
         told = sum(cause.share for cause in causes)
         both = (*leading.evidence, *(others[0].evidence if others else ()), *_fixed_part(gathered))
         return ("mixed" if told > _HOLDS and leading.share > 0.1 else "unknown"), "unsure", both
+    if leading.bottleneck in _PER_SAMPLE and _surely_fixed(gathered) > 1 - leading.share:
+        return leading.bottleneck, "unsure", evidence
     if leading.share >= _SURE and leading.share >= _AHEAD * next_share and leading.direct:
         return leading.bottleneck, "sure", evidence
     clear = leading.share >= _AHEAD * next_share or leading.bottleneck in _AVOIDABLE
@@ -101,21 +108,27 @@ def _activity(gathered: Gathered) -> Iterator[Evidence]:
         yield Evidence(what=f"of the time {name}, by the device's counters", value=pct, unit="%")
 
 
-def _fixed_share(gathered: Gathered) -> float | None:
+def _surely_fixed(gathered: Gathered) -> float:
+    """What of the step, at the least, half a batch took as well; 0 where nothing is known."""
     split = gathered.split
     if split is None or not split.full_step_time_ns:
-        return None
-    return split.fixed_ns / split.full_step_time_ns
+        return 0.0
+    return split.fixed_interval_ns.low / split.full_step_time_ns
 
 
 def _fixed_part(gathered: Gathered) -> tuple[Evidence, ...]:
-    share = _fixed_share(gathered)
-    if share is None or not 0 <= share <= 1:
+    split = gathered.split
+    if split is None or not split.full_step_time_ns or not 0 <= split.fixed_ns <= split.full_step_time_ns:
         return ()
-    return (Evidence(what="of the step does not grow with the batch", value=100 * share, unit="%"),)
+    share, low, high = (
+        100 * ns / split.full_step_time_ns
+        for ns in (split.fixed_ns, split.fixed_interval_ns.low, split.fixed_interval_ns.high)
+    )
+    what = f"of the step does not grow with the batch ({max(0, low):.0f} to {min(100, high):.0f} %)"
+    return (Evidence(what=what, value=share, unit="%"),)
 
 
-def _weakened(found: Diagnosis, disturbed: Disturbance, leading: Cause | None) -> Diagnosis:
+def _weakened(found: Diagnosis, disturbed: Disturbance, named: Cause | None) -> Diagnosis:
     """Others' work weakens every figure of time, and is named beside them.
 
     How much memory was used does not depend on who else had the processors.
@@ -125,7 +138,7 @@ def _weakened(found: Diagnosis, disturbed: Disturbance, leading: Cause | None) -
         return replace(found, evidence=evidence)
     again = f"measure again without the disturbance: {disturbed.names} while steps were measured"
     standing = found.bottleneck == "power-or-thermal"
-    clear = leading is not None and leading.direct and leading.share >= _SURE
+    clear = named is not None and named.direct and named.share >= _SURE
     if disturbed.drowns and not standing and not clear:
         return Diagnosis(bottleneck="unknown", sureness="unsure", evidence=evidence, next_step=again)
     if disturbed.at_most == "unsure":
@@ -142,6 +155,8 @@ def _out_of_memory(result: CaseResult, environment: Environment) -> Diagnosis:
     if estimate is not None:
         evidence.append(Evidence(what="foretold peak", value=estimate.peak_device_bytes, unit="bytes"))
         share = advice.standing_share(estimate)
+        if estimate.device_memory_bytes is not None:
+            evidence.append(Evidence(what="there is", value=estimate.device_memory_bytes, unit="bytes"))
         evidence.append(percent("of the tensors foretold are weights, gradients and optimizer state", share))
     return Diagnosis(
         bottleneck="memory-capacity",

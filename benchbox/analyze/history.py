@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from benchbox.analyze.identity import environment_differences, meaning, same_case_twice
-from benchbox.schema import AttemptResult, Case, Environment, Interval, Outcome, Report
+from benchbox.schema import SCHEMA_VERSION, AttemptResult, Case, Environment, Interval, Outcome, Report
 from benchbox.schema.history import (
     AttemptTimes,
     CaseHistory,
@@ -94,6 +94,7 @@ def history_of(reports: Sequence[ReportRates], across: frozenset[str] = frozense
     failures = _failures(kept, meanings)
     courses = _courses(kept, meanings)
     return History(
+        schema_version=SCHEMA_VERSION,
         num_reports=len(reports),
         cases=tuple(
             _case_history(course, failures[key][1] if key in failures else None)

@@ -22,7 +22,15 @@ from benchbox.analyze.plan_sources import (
 )
 from benchbox.errors import BadInputError
 from benchbox.plan.hardware import find_profile
-from benchbox.schema import HardwareProfile, LeftOut, PlanJob, PlanResult, Prices, Report
+from benchbox.schema import (
+    SCHEMA_VERSION,
+    HardwareProfile,
+    LeftOut,
+    PlanJob,
+    PlanResult,
+    Prices,
+    Report,
+)
 
 # Of refusals, in the line that says that nothing is left.
 _MAX_REASONS = 3
@@ -82,12 +90,14 @@ def plan(
         for entry in kept
     ]
     return PlanResult(
+        schema_version=SCHEMA_VERSION,
         job=job,
         samples=samples,
         deadline_s=deadline_s,
         currency=prices.currency if prices else None,
         prices_date=prices.date if prices else None,
         num_considered=len(pool.time_s),
+        num_listed=len(shown),
         configurations=tuple(shown),
         fastest=kept.index(fastest),
         cheapest=None if cheapest is None else kept.index(cheapest),
@@ -98,7 +108,7 @@ def plan(
         budget_answer=answer(job.budget, [(one.cost, one.fits_memory) for one in shown]),
         both_answer=keeps_both(shown) if deadline_s and job.budget else None,
         refused=tuple(refused),
-        notes=tuple(notes(job, prices, cases, shown, by_device, profiles)),
+        notes=tuple(notes(reports, job, prices, cases, shown, by_device, profiles)),
     )
 
 
@@ -112,6 +122,7 @@ def _choice(
         hourly=costs[row],
         time_s=float(pool.time_s[entry]),
         log_half=float(pool.log_half[entry]),
+        log_half_faster=float(pool.log_half_faster[entry]),
         cost=float(pool.cost[entry]),
         fits_memory=True if pool.fits[entry] == 1 else None,
     )
@@ -233,6 +244,7 @@ def _pool(crossed: Crossed) -> plan_rank.Pool:
     return plan_rank.Pool(
         time_s=crossed.time_s.ravel()[usable],
         log_half=crossed.log_half.ravel()[usable],
+        log_half_faster=crossed.log_half_faster.ravel()[usable],
         cost=crossed.cost.ravel()[usable],
         fits=crossed.fits.ravel()[usable],
         place=usable,

@@ -39,6 +39,8 @@ class Crossed(NamedTuple):
     time_s: Floats
     log_half: Floats
     """Half of the 80 % interval of the rate and of the time."""
+    log_half_faster: Floats
+    """The same on the side of higher rates and shorter times, where the roofline may cut it."""
     cost: Floats
     fits: Floats
     """1 where it fits in memory, ``NaN`` where that is not known; what does not has no time."""
@@ -71,12 +73,17 @@ def cross(rows: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob, sample
     foretold = np.array([[row.only_count is None] for row in rows])
     several = np.where((n > 1) & foretold, _SEVERAL_LOG_HALF, 0.0)
     slowed = _COLLECTIVES_UNCERTAINTY * np.log(step_s / alone_s)
-    log_half = np.sqrt(_column([row.rate.log_half for row in rows]) ** 2 + several**2 + slowed**2)
+    beside = several**2 + slowed**2
+    log_half = np.sqrt(_column([row.rate.log_half for row in rows]) ** 2 + beside)
+    faster = np.sqrt(_column([row.rate.log_half_faster for row in rows]) ** 2 + beside)
+    ceiling = _column([row.rate.log_ceiling for row in rows]) + np.log(n)
     per_hour = _column([math.nan if cost.per_hour is None else cost.per_hour for cost in costs])
     return Crossed(
         counts=job.counts,
         time_s=time_s,
         log_half=log_half,
+        # At the roofline itself rounding may leave less than nothing.
+        log_half_faster=np.clip(ceiling - np.log(per_second), 0.0, faster),
         cost=time_s / 3600 * n * per_hour,
         fits=np.broadcast_to(held, time_s.shape),
         num_too_large=int(too_large.sum()),

@@ -22,6 +22,9 @@ class Choice(NamedTuple):
     hourly: HourlyCost
     time_s: float
     log_half: float
+    """Of the 80 % interval, towards a lower rate, a longer time and a higher cost."""
+    log_half_faster: float
+    """The same the other way; the roofline may make it less."""
     cost: float
     """``NaN`` without a price."""
     fits_memory: bool | None
@@ -45,13 +48,16 @@ def configuration(
     basis = _basis(choice, accumulation)
     # What was measured is given as it was measured, to the last digit.
     rate = row.rate.source.samples_per_second if basis == "measured" else samples / choice.time_s
-    time_s = _estimate(samples / rate, choice.log_half)
-    cost = None if math.isnan(choice.cost) else _estimate(choice.cost, choice.log_half)
+    slower, faster = choice.log_half, choice.log_half_faster
+    time_s = _estimate(samples / rate, faster, slower)
+    cost = None if math.isnan(choice.cost) else _estimate(choice.cost, faster, slower)
     power_w = choice.hourly.power_w
     energy = None
     if power_w is not None:
-        half = math.hypot(choice.log_half, choice.hourly.power_log_half)
-        energy = _estimate(power_w * count * choice.time_s, half)
+        power = choice.hourly.power_log_half
+        energy = _estimate(
+            power_w * count * choice.time_s, math.hypot(faster, power), math.hypot(slower, power)
+        )
     grid = prices.grid_g_co2_per_kwh if prices else None
     return Configuration(
         device=row.target.name,
@@ -66,7 +72,7 @@ def configuration(
         data=case.data,
         basis=basis,
         source=f"{row.rate.source.device}, case {case.case_id}",
-        samples_per_second=_estimate(rate, choice.log_half),
+        samples_per_second=_estimate(rate, slower, faster),
         time_s=time_s,
         cost=cost,
         energy_j=energy,
@@ -123,8 +129,8 @@ def _basis(choice: Choice, accumulation: int) -> Basis:
     return row.rate.basis if ran and accumulation == row.accumulation else "predicted"
 
 
-def _estimate(value: float, log_half: float) -> Estimate:
-    return Estimate(value=value, low=value * math.exp(-log_half), high=value * math.exp(log_half))
+def _estimate(value: float, log_below: float, log_above: float) -> Estimate:
+    return Estimate(value=value, low=value * math.exp(-log_below), high=value * math.exp(log_above))
 
 
 def _times(estimate: Estimate, factor: float) -> Estimate:

@@ -6,17 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchbox.analyze.plan_costs import HourlyCost
-from benchbox.analyze.plan_sources import Measured
+from benchbox.analyze.plan_sources import Measured, device_name
 from benchbox.plan.device_names import match_device_name
 from benchbox.plan.hardware import alike_names
 from benchbox.plan.tomlfile import quoted
-from benchbox.schema import Configuration, DataSource, HardwareProfile, PlanJob, Prices
+from benchbox.schema import Configuration, DataSource, HardwareProfile, PlanJob, Prices, Report
 
 _MAX_NAMES = 3
 _READ_NOTHING: frozenset[DataSource] = frozenset({"device", "host"})
 
 
 def notes(
+    reports: Sequence[Report],
     job: PlanJob,
     prices: Prices | None,
     cases: Sequence[Measured],
@@ -25,7 +26,7 @@ def notes(
     profiles: tuple[HardwareProfile, ...],
 ) -> list[str]:
     """A sentence or two for each; ``costs`` has one of each device's."""
-    found = []
+    found = _interrupted(reports)
     if job.global_batch_size is None and any(one.count > 1 for one in shown):
         found.append(
             "The global batch grows with the number of devices, and more samples may be needed for the same "
@@ -62,6 +63,18 @@ def notes(
             f"More than {job.devices_per_host} devices need several hosts; "
             "without --network-gb-per-s they are left out."
         )
+    return found
+
+
+def _interrupted(reports: Sequence[Report]) -> list[str]:
+    found = []
+    for report in reports:
+        if not report.complete:
+            num_open = sum(result.outcome is None for result in report.cases)
+            found.append(
+                f"The run of {report.created_at} on {device_name(report)} was interrupted: {num_open} of its "
+                f"{len(report.cases)} cases were not finished and are not used; `run --resume` goes on."
+            )
     return found
 
 

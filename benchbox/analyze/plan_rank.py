@@ -19,6 +19,9 @@ class Pool(NamedTuple):
 
     time_s: Floats
     log_half: Floats
+    """Of the 80 % interval, towards longer times and higher costs."""
+    log_half_faster: Floats
+    """The same towards shorter times and lower costs."""
     cost: Floats
     """``NaN`` without a price."""
     fits: Floats
@@ -36,8 +39,8 @@ def best_first(pool: Pool, deadline_s: float | None, budget: float | None, at_mo
     import numpy as np
 
     late, dear = (
-        _missed(pool.time_s, pool.log_half, deadline_s),
-        _missed(pool.cost, pool.log_half, budget),
+        _missed(pool, pool.time_s, deadline_s),
+        _missed(pool, pool.cost, budget),
     )
     if deadline_s is not None or budget is not None:
         may_not_fit = (pool.fits != 1).astype(np.int8)
@@ -88,13 +91,12 @@ def smallest(values: Floats) -> int | None:
     return None if np.isnan(values).all() else int(np.nanargmin(values))
 
 
-def _missed(values: Floats, log_half: Floats, limit: float | None) -> Any:
+def _missed(pool: Pool, values: Floats, limit: float | None) -> Any:
     """0 surely kept, 1 maybe, 2 not or not known."""
     import numpy as np
 
     if limit is None:
         return np.zeros(len(values), dtype=np.int8)
-    stretch = np.exp(log_half)
-    kept = values * stretch <= limit
-    maybe = values / stretch <= limit
+    kept = values * np.exp(pool.log_half) <= limit
+    maybe = values * np.exp(-pool.log_half_faster) <= limit
     return np.where(kept, 0, np.where(maybe, 1, 2)).astype(np.int8)

@@ -15,7 +15,7 @@ from benchbox.analyze.predict_fit import (
     weigh_compute_share,
     weigh_witnesses,
 )
-from benchbox.analyze.predict_interval import USUAL_RESIDUAL, log_half_width, step_between
+from benchbox.analyze.predict_interval import USUAL_RESIDUAL, log_half_widths, step_between
 from benchbox.analyze.predict_model import HOST_MS, REFERENCE_BANDWIDTH, Workload, model_family
 from benchbox.analyze.predict_rates import DeviceRates, Probes, RatePrecision, device_rates
 from benchbox.schema import Basis, HardwareProfile
@@ -30,10 +30,14 @@ class Rate(NamedTuple):
 
     log_rate: float
     log_half: float
-    """Half of its 80 % interval."""
+    """How far its 80 % interval reaches down."""
+    log_half_faster: float
+    """The same up."""
     basis: Basis
     source: Measured
     """What it rests on most."""
+    log_ceiling: float = math.inf
+    """The roofline, for the rate and its interval; infinite where it is not known."""
 
 
 class Refusal(NamedTuple):
@@ -68,7 +72,7 @@ def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
     alone = _alone(cases)
     if batch in alone:
         case = alone[batch]
-        return Rate(math.log(case.samples_per_second), case.log_half, "measured", case)
+        return Rate(math.log(case.samples_per_second), case.log_half, case.log_half, "measured", case)
     points = sorted(alone.items())
     below = [point for point in points if point[0] < batch]
     above = [point for point in points if point[0] > batch]
@@ -79,7 +83,7 @@ def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
     start, end = math.log(one.samples_per_second), math.log(two.samples_per_second)
     # A rate that grows with the batch runs at most a quarter of the gap beside the straight line.
     half = max(one.log_half, two.log_half) + abs(end - start) / 4
-    return Rate(start + share * (end - start), half, "interpolated", one if share < 0.5 else two)
+    return Rate(start + share * (end - start), half, half, "interpolated", one if share < 0.5 else two)
 
 
 def _alone(cases: Sequence[Measured]) -> dict[int, Measured]:
@@ -119,9 +123,9 @@ def foretell(
             "a report of a device of the target's vendor",
         )
     belief = _belief(same_maker, siblings)
-    foretold = [_from_one(belief, rate, device, goal) for rate, device, _ in same_maker]
-    rate = _combined(foretold)
-    return rate._replace(log_rate=min(rate.log_rate, _log_roofline(rate.source, goal)))
+    rate = _combined([_from_one(belief, rate, device, goal) for rate, device, _ in same_maker])
+    ceiling = min(_log_roofline(item.source, target) for item, _, _ in same_maker)
+    return rate._replace(log_rate=min(rate.log_rate, ceiling), log_ceiling=ceiling)
 
 
 def _known_rates(
@@ -163,12 +167,15 @@ def _evidence(pairs: Sequence[tuple[Rate, DeviceRates]], fixed: float) -> Eviden
 
 
 def _from_one(belief: Belief, rate: Rate, source: DeviceRates, target: DeviceRates) -> Rate:
-    step = step_between(belief, (source, 1), (target, 1))
-    half = log_half_width(belief, step, usual_residual=USUAL_RESIDUAL, software_factor=1.0, batch_factor=1.0)
+    step = step_between(belief, (source, 1), (target, 1), tuned=False)
+    halves = log_half_widths(
+        belief, step, usual_residual=USUAL_RESIDUAL, software_factor=1.0, batch_factor=1.0
+    )
     # Input and its copy take as long as before; only the rest is shortened.
     waiting = rate.source.input_share
     faster = -math.log((1 - waiting) * math.exp(-step.middle) + waiting)
-    return Rate(rate.log_rate + faster, math.hypot(half, rate.log_half), "predicted", rate.source)
+    below, above = (math.hypot(half, rate.log_half) for half in halves)
+    return Rate(rate.log_rate + faster, below, above, "predicted", rate.source)
 
 
 def _combined(rates: Sequence[Rate]) -> Rate:
@@ -177,11 +184,26 @@ def _combined(rates: Sequence[Rate]) -> Rate:
     center = math.fsum(w * rate.log_rate for w, rate in zip(weights, rates, strict=True)) / total
     best = min(rates, key=lambda rate: rate.log_half)
     shrink = math.sqrt(_SHARED_VARIANCE + (1 - _SHARED_VARIANCE) / len(rates))
-    return best._replace(log_rate=center, log_half=best.log_half * shrink)
+    return best._replace(
+        log_rate=center, log_half=best.log_half * shrink, log_half_faster=best.log_half_faster * shrink
+    )
 
 
-def _log_roofline(source: Measured, target: DeviceRates) -> float:
-    """No rate is above the data sheet's peak."""
-    if source.flops_per_sample is None:
-        return math.inf
-    return math.log(target.peak_tflops * 1e12 / source.flops_per_sample)
+def under_its_roofline(rate: Rate, device: HardwareProfile | None) -> Rate:
+    """``rate``, measured on ``device``, with its ceiling. What is above the roofline shows that the step does
+    less than was counted: it is no ceiling then."""
+    ceiling = math.inf if device is None else _log_roofline(rate.source, device)
+    return rate._replace(log_ceiling=ceiling) if rate.log_rate <= ceiling else rate
+
+
+def _log_roofline(source: Measured, target: HardwareProfile) -> float:
+    """No rate is above the data sheet's peaks: its FLOP/s over those of a sample, and its bandwidth over the
+    bytes of a sample; infinite where neither is known."""
+    precision: RatePrecision = source.case.precision
+    rates = device_rates(target, precision)
+    ceilings = []
+    if source.flops_per_sample is not None and isinstance(rates, DeviceRates):
+        ceilings.append(rates.peak_tflops * 1e12 / source.flops_per_sample)
+    if source.bytes_per_sample is not None and target.memory_bandwidth_gb_per_s is not None:
+        ceilings.append(target.memory_bandwidth_gb_per_s * 1e9 / source.bytes_per_sample)
+    return math.log(min(ceilings, default=math.inf))

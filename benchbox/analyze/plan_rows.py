@@ -8,7 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from benchbox.analyze.plan_memory import Need, need, ran_there
-from benchbox.analyze.plan_rates import Rate, Refusal, fixed_ms, foretell, interpolate
+from benchbox.analyze.plan_rates import (
+    Rate,
+    Refusal,
+    fixed_ms,
+    foretell,
+    interpolate,
+    under_its_roofline,
+)
 from benchbox.analyze.plan_sources import Configured, Measured
 from benchbox.analyze.predict_rates import has_peer_access, link_gb_per_s
 from benchbox.schema import HardwareProfile, Strategy
@@ -98,7 +105,7 @@ def _rate(
     on_target = [case for case in own if case.device == target.name]
     there = interpolate(on_target, batch)
     if there is not None:
-        return there
+        return under_its_roofline(there, target.profile)
     if target.profile is None:
         return Refusal("no hardware profile describes the device", "the same suite on the device")
     elsewhere = _by_device([case for case in own if case.device != target.name and _is_gpu(case)])
@@ -199,14 +206,17 @@ def _measured_apart(
 def _as_measured(measured: Measured, configured: Configured, target: Target) -> Row:
     """A row for just the number of devices that ``measured`` ran on."""
     case = measured.case
-    rate = math.log(measured.samples_per_second / case.world_size)
+    log_rate = math.log(measured.samples_per_second / case.world_size)
+    rate = under_its_roofline(
+        Rate(log_rate, measured.log_half, measured.log_half, "measured", measured), target.profile
+    )
     return Row(
         target=target,
         configured=configured,
         strategy=case.strategy,
         batch=case.per_device_batch_size,
         accumulation=case.gradient_accumulation_steps,
-        rate=Rate(rate, measured.log_half, "measured", measured),
+        rate=rate,
         collective_s=0.0,  # in the rate
         collective_gb=0.0,
         shared_link=False,

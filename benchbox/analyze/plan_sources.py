@@ -60,6 +60,8 @@ class Measured(NamedTuple):
     device_memory_bytes: int | None
     num_parameters: int | None
     flops_per_sample: float | None
+    bytes_per_sample: float | None
+    """That the operators of the profiled step must move at least; ``None`` also where caches served them."""
     sent_bytes: int | None
     """By each rank in a step, by the strategy's formula; ``None`` for one device."""
     input_share: float
@@ -164,6 +166,7 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         else None,
         num_parameters=_parameters(rank),
         flops_per_sample=flops * case.world_size / case.global_batch_size if flops else None,
+        bytes_per_sample=_bytes_per_sample(case, rank, summary, report.hardware_profile),
         sent_bytes=summary.communication_bytes_per_step,
         input_share=_input_share(rank),
         compute_share=_compute_share(rank, rates(case.precision, report.ceilings, report.hardware_profile)),
@@ -181,6 +184,21 @@ def _power_w(summary: CaseSummary, num_devices: int) -> float | None:
 
 def _parameters(rank: RankResult | None) -> int | None:
     return rank.flops.num_parameters if rank and rank.flops else None
+
+
+def _bytes_per_sample(
+    case: Case, rank: RankResult | None, summary: CaseSummary, profile: HardwareProfile | None
+) -> float | None:
+    """What is more than the data sheet's bandwidth carries in the measured time did not come from memory, and
+    then it bounds no other device either."""
+    step = rank.profile if rank else None
+    least = sum(operator.least_bytes or 0 for operator in step.operators) if step else 0
+    bandwidth = profile.memory_bandwidth_gb_per_s if profile else None
+    if not least or bandwidth is None:
+        return None
+    of_sample = least * case.world_size / case.global_batch_size
+    carried = bandwidth * 1e9 * case.world_size / summary.samples_per_second
+    return of_sample if of_sample <= carried else None
 
 
 def _input_share(rank: RankResult | None) -> float:

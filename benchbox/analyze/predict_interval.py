@@ -2,15 +2,21 @@
 
 Half its width, as a logarithm, is the root of the sum of the squares of
 
-- the spread that the possible divisions of the work leave;
+- the spread that the possible divisions of the work leave, less of it where witnesses of several
+  architectures tell them apart;
 - the residual that steps of this kind leave even when the division is known, from predictions of devices that
   were left out (``docs/grade.md`` says of which), times how well this workload's own witnesses of different
-  architectures agree, less where one of them is of the target's own architecture and more where none is;
+  architectures agree, as Student's t since they are few, less where one of them is of the target's own
+  architecture and more where none is;
 - what a change of batch, of the number of devices and of the interconnect adds, and a network that no
   table describes;
 - the share of the step that waits for the host, which is another one, and the share that waits for an
   all-reduce through a host's memory;
 - how far the source lies from the other witnesses: it may be the row that is wrong.
+
+An architecture that no witness has is expected to fall a little short of what its rates promise, and its
+interval reaches further down than up: kernels that were not made for it, clocks that are not held and missing
+instructions all cost, and nothing makes it faster than its roofline.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ from typing import NamedTuple
 
 from benchbox.analyze.predict_fit import Belief, host_share, log_ratio, shared_link_share
 from benchbox.analyze.predict_rates import DeviceRates
+from benchbox.analyze.student import t_quantile
 from benchbox.schema import StepKind
 
 _RESIDUALS: dict[StepKind, float] = {
@@ -32,7 +39,8 @@ _RESIDUALS: dict[StepKind, float] = {
 TUNED_FACTOR = 0.5
 UNSTATED_FACTOR = 1.7
 _SEVERAL_DEVICES_FACTOR = 1.1
-# Share of the spread over divisions: the prior is wider than what is left over turns out to be.
+# Share of the spread over divisions: the prior is wider than what is left over turns out to be. Witnesses of
+# one architecture tell no division from another, and all of it stays.
 _SPREAD_SHARE = 0.5
 # For each factor of e between source and target. A smaller batch than any that was measured may show a fixed
 # time that no row has shown; networks that work through time steps have most of it.
@@ -51,14 +59,20 @@ _UNSTATED_BATCH = 0.2
 # Recurrent networks and what is not known by name hang on single kernels of the library more than others do.
 _OTHER_FAMILY_FACTOR = 1.3
 # How good a library's kernels are differs between architectures. A witness of the target's own shows it.
-_FAMILIAR_FACTOR = 0.75
+_FAMILIAR_FACTOR = 0.7
 _UNFAMILIAR_FACTOR = 1.4
+# By how much a device falls short whose architecture no witness has, as a logarithm, and by what factor its
+# interval reaches further down. Not where the software was tuned for each device.
+_SHORTFALL = 0.03
+_SHORTFALL_REACH = 1.3
 # Hosts differ by a factor of 1.6 in how fast they issue kernels, and no table names them.
 _HOST = 0.3
 _SOURCE_RESIDUAL_SHARE = 0.7
 # How well witnesses usually agree, and how many degrees of freedom that is worth beside a workload's own.
 USUAL_RESIDUAL = 0.07
 _PRIOR_DEGREES = 2
+# Of each end of an 80 % interval.
+_TAIL = 0.1
 
 
 def step_kind(source: DeviceRates, target: DeviceRates) -> StepKind:
@@ -79,6 +93,10 @@ class Step(NamedTuple):
     """Of the source and of the target that work together."""
     middle: float
     """Logarithm of the target's rate over the source's."""
+    familiar: bool
+    """Whether a witness is of the target's architecture."""
+    falls_short: bool
+    """Whether the target is expected to: its architecture is not familiar, and nobody tuned for it."""
     spread: float
     """Its standard deviation over the divisions."""
     waiting: float
@@ -87,29 +105,43 @@ class Step(NamedTuple):
     """The larger share of an all-reduce through a host's memory; 0 where there is none."""
 
 
-def step_between(belief: Belief, source: tuple[DeviceRates, int], target: tuple[DeviceRates, int]) -> Step:
-    """``source`` and ``target`` are a device and how many of it work together."""
+def step_between(
+    belief: Belief, source: tuple[DeviceRates, int], target: tuple[DeviceRates, int], *, tuned: bool
+) -> Step:
+    """``source`` and ``target`` are a device and how many of it work together; ``tuned``: the software was
+    tuned for each of them."""
     middle, spread = log_ratio(belief, source, target)
+    familiar = target[0].architecture in belief.architectures
+    falls_short = not (familiar or tuned)
     return Step(
         source=source[0],
         target=target[0],
         num_devices=(source[1], target[1]),
-        middle=middle,
+        middle=middle - _SHORTFALL if falls_short else middle,
+        familiar=familiar,
+        falls_short=falls_short,
         spread=spread,
         waiting=max(host_share(belief, source[0]), host_share(belief, target[0])),
         exchanging=max(shared_link_share(belief, *source), shared_link_share(belief, *target)),
     )
 
 
-def log_half_width(
+class Halves(NamedTuple):
+    """Of an 80 % interval on the log scale."""
+
+    below: float
+    above: float
+
+
+def log_half_widths(
     belief: Belief,
     step: Step,
     *,
     usual_residual: float,
     software_factor: float,
     batch_factor: float | None,
-) -> float:
-    """Half of the 80 % interval's width on the log scale.
+) -> Halves:
+    """How far the 80 % interval reaches down and up.
 
     ``usual_residual`` is what witnesses of the whole table leave, ``batch_factor`` the target's batch over
     the source's, ``None`` where only one of them is stated.
@@ -118,15 +150,17 @@ def log_half_width(
     degrees = max(0, len(belief.architectures) - 1)
     agreement = (_PRIOR_DEGREES * usual_residual**2 + belief.squared_residuals) / (_PRIOR_DEGREES + degrees)
     residual = _RESIDUALS[step_kind(source, target)] * software_factor * math.sqrt(agreement) / USUAL_RESIDUAL
+    # The residuals are those of witnesses of two architectures.
+    residual *= t_quantile(_TAIL, _PRIOR_DEGREES + degrees) / t_quantile(_TAIL, _PRIOR_DEGREES + 1)
     if belief.work.family == "other":
         residual *= _OTHER_FAMILY_FACTOR
-    residual *= _FAMILIAR_FACTOR if target.architecture in belief.architectures else _UNFAMILIAR_FACTOR
+    residual *= _FAMILIAR_FACTOR if step.familiar else _UNFAMILIAR_FACTOR
     several = max(num_devices) > 1
     link = abs(math.log(source.link_gb_per_s / target.link_gb_per_s)) if several else 0.0
     # With two witnesses neither can be said to be the odd one.
     off = belief.residuals.get(source.name, 0.0) if belief.num_witnesses > 2 else 0.0
     parts = (
-        _SPREAD_SHARE * step.spread * min(1.0, software_factor),
+        (_SPREAD_SHARE if degrees else 1.0) * step.spread * min(1.0, software_factor),
         residual * (_SEVERAL_DEVICES_FACTOR if several else 1.0),
         _batch(belief, batch_factor),
         _LINK * link * min(1.0, software_factor),
@@ -136,7 +170,8 @@ def log_half_width(
         _NUM_DEVICES * math.log(num_devices[1] / num_devices[0]),
         _SOURCE_RESIDUAL_SHARE * off,
     )
-    return math.sqrt(math.fsum(part**2 for part in parts))
+    half = math.sqrt(math.fsum(part**2 for part in parts))
+    return Halves(half * _SHORTFALL_REACH if step.falls_short else half, half)
 
 
 def _batch(belief: Belief, factor: float | None) -> float:

@@ -26,9 +26,10 @@ from benchbox.analyze.predict_groups import (
     software_factor,
 )
 from benchbox.analyze.predict_interval import (
+    TUNED_FACTOR,
     USUAL_RESIDUAL,
     Step,
-    log_half_width,
+    log_half_widths,
     step_between,
     step_kind,
 )
@@ -188,7 +189,13 @@ def _pairs(task: _Task, usual_residual: float) -> Iterator[GradedPair | tuple[st
 def _source(task: _Task, source: DeviceRates, like: int) -> _Source:
     target = task.group.rates[task.target]
     curve = {b: rate for (n, b), rate in task.group.curves[source.name].items() if n == like}
-    return _Source(step_between(task.belief, (source, like), (target, task.num_devices)), batch_curve(curve))
+    step = step_between(
+        task.belief,
+        (source, like),
+        (target, task.num_devices),
+        tuned=software_factor(task.group.first) == TUNED_FACTOR,
+    )
+    return _Source(step, batch_curve(curve))
 
 
 def _pair(
@@ -201,7 +208,7 @@ def _pair(
         return None
     half_stated = (batch is None) != curve.half_stated
     center = start + step.middle + BATCH_POWER * math.log(batch_factor)
-    half = log_half_width(
+    halves = log_half_widths(
         task.belief,
         step,
         usual_residual=usual_residual,
@@ -219,8 +226,8 @@ def _pair(
         batch_per_device=batch,
         measured=math.exp(measured),
         predicted=math.exp(center),
-        low=math.exp(center - half),
-        high=math.exp(center + half),
+        low=math.exp(center - halves.below),
+        high=math.exp(center + halves.above),
         kind=step_kind(source, target),
         num_witnesses=task.belief.num_witnesses,
         by_peak_flops=math.exp(start) * target.peak_tflops / source.peak_tflops,

@@ -65,6 +65,8 @@ def by_precision(
 ) -> PrecisionGain | None:
     """Products at the other precision's rate, the rest as it is or, at best, with half the bytes.
 
+    The shares of ``places`` are of the whole step, here and below: what is no operator stays as it is.
+
     Products gain no more than half of their bytes allow; at worst autocast's copies of weights and gradients
     come on top. Products that memory bounds read, round and write every weight before it is used.
     ``None`` where one of the two rates is unknown.
@@ -122,9 +124,8 @@ def by_channels_last(places: Sequence[Place]) -> Interval | None:
 
 def by_fusing(places: Sequence[Place], launch_share: float) -> Interval | None:
     """What one fused operator saves of several: launches, and reading what the one before wrote."""
-    elementwise = sum(p.share for p in places if p.operator_class in _ELEMENTWISE)
-    inside = 1 - launch_share
-    high = 1 / max(0.1, 1 - 0.8 * launch_share - 0.7 * inside * elementwise)
+    elementwise = sum(p.share for p in places if p.operator_class in _ELEMENTWISE and p.bound != "launch")
+    high = 1 / max(0.1, 1 - 0.8 * launch_share - 0.7 * elementwise)
     return Interval(low=1 - _SLACK / 2, high=high)
 
 
@@ -134,5 +135,6 @@ def by_keeping_activations(gathered: Gathered) -> Interval | None:
     if phases is None:
         return None
     whole = phases.forward_ns + phases.backward_ns + phases.optimizer_ns
+    whole += phases.input_wait_ns + phases.host_to_device_ns
     share = min(0.45, phases.forward_ns / whole) if whole else 0.0
     return Interval(low=1 / (1 - 0.4 * share), high=(1 + _SLACK / 2) / (1 - share))

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from benchbox.schema import Ceilings, HardwareProfile, OperatorClass, Precision, ProfiledStep
+from benchbox.schema import (
+    Ceilings,
+    HardwareProfile,
+    OperatorClass,
+    OperatorTime,
+    Precision,
+    ProfiledStep,
+)
 
 Bound = Literal["compute", "memory-bandwidth", "launch", "neither"]
 
@@ -47,6 +54,8 @@ class Place(NamedTuple):
     bound: Bound
     reached: float | None
     """Of the ceiling that bounds it; 1 is all. Above 1 where caches serve what should come from memory."""
+    sets_ceiling_bytes_per_s: float | None = None
+    """Where this class moves more than the probe did, and so is itself the ceiling of this step."""
 
 
 def matmul_ceiling(
@@ -101,25 +110,30 @@ def places(step: ProfiledStep, reachable: Rates | None) -> Sequence[Place]:
                 peak / bandwidth if peak and bandwidth else None,
                 _bound(operator.operator_class, arithmetic_ns, moving_ns, operator.num_calls, reached),
                 reached,
+                bandwidth if bandwidth is not None and _rate(operator) == bandwidth else None,
             )
         )
     return sorted(found, key=lambda place: -place.share)
 
 
 def _bandwidth(step: ProfiledStep, reachable: Rates | None) -> float | None:
-    """What a copy reached, or what a class of this very step did: a ceiling that is passed is none.
+    """What the probe reached, or what a class of this very step did: a ceiling that is passed is none.
 
-    Only what no cache can hold counts. A probe that others on the machine disturbed is mended by this.
+    A probe that others on the machine disturbed is mended by this.
     """
     if reachable is None or reachable.bytes is None:
         return None
-    passed = [
-        moved / operator.time_ns * 1e9
-        for operator in step.operators
-        if operator.time_ns
-        and (moved := operator.least_bytes or 0) > _BEYOND_CACHES_BYTES * max(1, operator.num_calls)
-    ]
-    return max([reachable.bytes, *passed])
+    return max([reachable.bytes, *(rate for rate in map(_rate, step.operators) if rate is not None)])
+
+
+def _rate(operator: OperatorTime) -> float | None:
+    """Bytes a second of a class that moves in each call what hardly a cache holds, else ``None``. The update
+    of the weights visits each once, however many calls it takes."""
+    moved = operator.least_bytes or 0
+    num_calls = 1 if operator.operator_class == "optimizer" else max(1, operator.num_calls)
+    if not operator.time_ns or moved <= _BEYOND_CACHES_BYTES * num_calls:
+        return None
+    return moved / operator.time_ns * 1e9
 
 
 def _bound(

@@ -55,7 +55,9 @@ def memory_capacity(
     memories = [rank.memory for rank in gathered.ranks if rank.memory]
     if environment.devices:
         total = min((d.memory_total_bytes or 0) for d in environment.devices)
-        used = summarize_samples(attempts).device_memory_used_bytes
+        # What a neighbour's process holds is not the case's own, and the driver tells the sum alone.
+        shared = any(n for a in attempts for d in a.devices for n in d.num_foreign_processes or ())
+        used = None if shared else summarize_samples(attempts).device_memory_used_bytes
         reserved = max((m.peak_memory_reserved_bytes or 0 for m in memories), default=0)
         if total:
             shares.append((max(used or 0, reserved) / total, "of the device's memory at the peak"))

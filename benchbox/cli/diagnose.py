@@ -11,7 +11,7 @@ import typer
 from benchbox.errors import BadInputError
 
 if TYPE_CHECKING:
-    from benchbox.schema import Case, CaseResult, Report, Trial
+    from benchbox.schema import Case, CaseResult, Environment, Report, Trial
 
 
 def diagnose(
@@ -26,21 +26,29 @@ def diagnose(
         Path | None,
         typer.Option(help="The report's suite file: --try needs it for a model or images of yours."),
     ] = None,
-    device: Annotated[str, typer.Option(help="For --try: auto, cpu, cuda, cuda:N or a GPU's UUID.")] = "auto",
-    repetitions: Annotated[int, typer.Option(min=2, max=100, help="For --try: attempts of each side.")] = 3,
+    device: Annotated[
+        str | None,
+        typer.Option(help="For --try: cpu, cuda, cuda:N or a GPU's UUID; else as the report's."),
+    ] = None,
+    repetitions: Annotated[
+        int | None, typer.Option(min=2, max=100, help="For --try: attempts of each side (3).")
+    ] = None,
 ) -> None:
     """Name what is in the way of each case of a report, and what to change."""
     from benchbox.report.build import rediagnosed
     from benchbox.report.files import read_report
     from benchbox.report.text import case_labels
 
+    for name, value in (("--suite", suite), ("--device", device), ("--repetitions", repetitions)):
+        if value is not None and not try_it:
+            raise BadInputError(f"{name}: goes with --try alone")
     report = rediagnosed(read_report(file))
     labels = case_labels([result.case for result in report.cases])
     chosen = list(report.cases) if case is None else [_find(report, labels, case)]
     trial = None
     if try_it:
         chosen = [_worth_trying(chosen)]
-        trial = _try(chosen[0], report, suite, device, repetitions)
+        trial = _try(chosen[0], report, suite, device or report.environment.device, repetitions or 3)
     _show(report, chosen, labels, trial, output_format)
 
 
@@ -67,6 +75,7 @@ def _try(result: CaseResult, report: Report, suite: Path | None, device: str, re
     from benchbox.measure.trial import run_by_turns
     from benchbox.plan.changed import apply_suggestion
     from benchbox.report.text import case_label
+    from benchbox.schema import Environment
 
     assert result.diagnosis is not None
     assert result.diagnosis.suggestion is not None
@@ -81,8 +90,24 @@ def _try(result: CaseResult, report: Report, suite: Path | None, device: str, re
                 event = next(running)
             except StopIteration as end:
                 return judge_trial(original[0], changed[0], suggestion, end.value)
+            if isinstance(event, Environment):
+                _refuse_another_machine(report.environment, event)
             if isinstance(event, Started):
                 print(f"running {case_label(event.case)}, attempt {event.attempt + 1}", file=sys.stderr)
+
+
+def _refuse_another_machine(reported: Environment, here: Environment) -> None:
+    """What was promised from one device's figures says nothing of another."""
+
+    def hardware(environment: Environment) -> str:
+        names = sorted({facts.name for facts in environment.devices})
+        return ", ".join(names) or environment.host.cpu_model or environment.device
+
+    if hardware(reported) != hardware(here):
+        raise BadInputError(
+            f"--try: the report is of {hardware(reported)}, and this would run on {hardware(here)}; "
+            "`benchbox run` the suite here, and try what that report suggests"
+        )
 
 
 def _trusted(result: CaseResult, suite: Path | None) -> Case:

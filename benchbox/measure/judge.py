@@ -93,12 +93,12 @@ def judge(task: WorkerTask, ranks: Sequence[RankResult], exits: Mapping[int, int
     A rank's own word comes first, and of several the earliest; then how ranks without a word ended; last what
     only follows from another's end.
     """
-    if ending.timed_out:
-        and_then = f"; {ending.status}" if isinstance(ending.status, str) else ""
-        return Verdict("timeout", f"still running after {task.measure.effective_timeout_s:g} s{and_then}")
     several = task.case.world_size > 1
     failed = sorted((r for r in ranks if r.outcome != "ok"), key=lambda rank: rank.finished_at_ns)
-    if len(ranks) == len(task.local_ranks) and not failed:
+    all_measured = len(ranks) == len(task.local_ranks) and not failed
+    if ending.timed_out:
+        return _too_late(task, ending, all_measured=several and all_measured)
+    if all_measured:
         return Verdict("ok", _cut_short(exits) if several else None)
     causes = [rank for rank in failed if not (rank.reason or "").startswith(CONSEQUENCE)]
     if causes:
@@ -111,6 +111,15 @@ def judge(task: WorkerTask, ranks: Sequence[RankResult], exits: Mapping[int, int
     if failed:
         return _by_own_word(failed[0], failed, several=several)
     return _by_launcher(ending, several=several)
+
+
+def _too_late(task: WorkerTask, ending: Ending, *, all_measured: bool) -> Verdict:
+    """What several ranks have measured stands, as where one of them dies in a later pass."""
+    and_then = f"; {ending.status}" if isinstance(ending.status, str) else ""
+    late = f"still running after {task.measure.effective_timeout_s:g} s{and_then}"
+    if all_measured:
+        return Verdict("ok", f"the passes after measuring ended early: {late}")
+    return Verdict("timeout", late)
 
 
 def _by_own_word(rank: RankResult, failed: Sequence[RankResult], *, several: bool) -> Verdict:

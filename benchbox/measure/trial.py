@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from benchbox.measure.attempt import Tick
 from benchbox.measure.runner import Started, SuiteRun
-from benchbox.schema import AttemptResult, Case, MeasureSettings, Suite
+from benchbox.schema import AttemptResult, Case, Environment, MeasureSettings, Suite
 
 _NO_PASSES = {
     "telemetry_hz": 0.0,
@@ -28,9 +28,11 @@ Side = tuple[Case, MeasureSettings]
 
 def run_by_turns(
     original: Side, suggested: Side, suite_dir: Path, *, device: str, repetitions: int
-) -> Generator[AttemptResult | Tick | Started, None, tuple[list[AttemptResult], list[AttemptResult]]]:
-    """Yields what happens; returns the attempts of both sides, taken in the order original, suggested,
-    suggested, original.
+) -> Generator[
+    Environment | AttemptResult | Tick | Started, None, tuple[list[AttemptResult], list[AttemptResult]]
+]:
+    """Yields where it runs, then what happens; returns the attempts of both sides, taken in the order
+    original, suggested, suggested, original.
 
     A side that fails is not tried again, and then the other neither.
 
@@ -45,6 +47,7 @@ def run_by_turns(
             closing.enter_context(_open(side, suite_dir, folder / name, device, repetitions))
             for name, side in (("original", original), ("suggested", suggested))
         ]
+        yield sides[0].environment
         events = [closing.enter_context(contextlib.closing(side.events())) for side in sides]
         for number in range(repetitions):
             for place in (0, 1) if number % 2 == 0 else (1, 0):

@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 from benchbox.report import comparison_text as words
 from benchbox.report.csvfile import csv_cell
 from benchbox.report.text import case_label, clean, indented_json
+from benchbox.schema import SCHEMA_VERSION
 from benchbox.schema.comparison import CaseComparison, Comparison
 
 _COLUMNS = (
@@ -35,8 +36,8 @@ _COLUMNS = (
 
 
 def render_comparison_json(comparisons: Sequence[Comparison]) -> str:
-    """``{"comparisons": [...]}``, one for each new report, fields as in the schema."""
-    return indented_json({"comparisons": comparisons})
+    """``{"schema_version": …, "comparisons": [...]}``, one for each new report, fields as in the schema."""
+    return indented_json({"schema_version": SCHEMA_VERSION, "comparisons": comparisons})
 
 
 def render_comparison_csv(comparisons: Sequence[Comparison]) -> str:

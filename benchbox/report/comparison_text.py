@@ -35,11 +35,13 @@ def labels_of(comparison: Comparison) -> dict[str, str]:
 
 
 def worst_first(cases: Sequence[CaseComparison]) -> list[CaseComparison]:
-    """What became worse, then what became better, then the rest; within each as the report has them."""
-    return sorted(
-        cases,
-        key=lambda case: 0 if case.is_worse() else 1 if case.is_better() else _ORDER.index(case.verdict),
-    )
+    """What became worse, then what became better, then the rest; what no longer ends well, or does again,
+    before what is slower or faster; within each as the report has them."""
+
+    def rank(case: CaseComparison) -> tuple[int, int]:
+        return 0 if case.is_worse() else 1 if case.is_better() else 2, _ORDER.index(case.verdict)
+
+    return sorted(cases, key=rank)
 
 
 def ratio_text(metric: MetricComparison) -> str:
@@ -153,11 +155,9 @@ def rule_sentence(comparison: Comparison) -> str:
     limits = comparison.thresholds
     # Rounds are looked at several times, with wider intervals at later looks.
     least, how = ("at least ", "round by round") if comparison.paired else ("", "over attempts")
-    speeds = (
-        ""
-        if comparison.paired or not _few_attempts(comparison)
-        else (", where attempts do not come in two speeds; five repetitions would tell those")
-    )
+    speeds = ""
+    if not comparison.paired and _few_attempts(comparison):
+        speeds = ", where attempts do not come in two speeds; five repetitions would tell those"
     return (
         f"{least}{comparison.confidence_pct:g} % intervals {how}, thresholds "
         f"{limits.throughput_pct:g} % throughput, {limits.memory_pct:g} % memory, "

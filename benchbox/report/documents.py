@@ -8,11 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from benchbox.errors import BadInputError
-from benchbox.report.files import read_raw, read_report, written_by
+from benchbox.report.files import read_document, read_raw, read_report, written_by
 from benchbox.report.plan_view import read_plan
-from benchbox.report.text import clean
-from benchbox.schema import PlanResult, Report
+from benchbox.schema import PlanResult, PositiveInt, Report
 from benchbox.schema.comparison import Comparison
 from benchbox.schema.history import History
 
@@ -28,6 +26,7 @@ class Documents(NamedTuple):
 
 class _Comparisons(msgspec.Struct, forbid_unknown_fields=True):
     comparisons: tuple[Comparison, ...]
+    schema_version: PositiveInt = 1
 
 
 def read_documents(files: Sequence[Path]) -> Documents:
@@ -43,9 +42,9 @@ def read_documents(files: Sequence[Path]) -> Documents:
     for file in files:
         match written_by(read_raw(file)):
             case "compare":
-                comparisons += _read_comparisons(file)
+                comparisons += read_document(file, _Comparisons, "comparison", "compare").comparisons
             case "history":
-                histories.append(_read_history(file))
+                histories.append(read_document(file, History, "history", "history"))
             case "plan":
                 plans.append(read_plan(file))
             case None:
@@ -60,21 +59,3 @@ def is_other_document(file: Path) -> bool:
         BadInputError: it cannot be read.
     """
     return written_by(read_raw(file)) is not None
-
-
-def _read_comparisons(file: Path) -> tuple[Comparison, ...]:
-    try:
-        return msgspec.json.decode(read_raw(file), type=_Comparisons).comparisons
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise BadInputError(
-            f"{clean(str(file))}: not a comparison; benchbox compare --format json writes one"
-        ) from None
-
-
-def _read_history(file: Path) -> History:
-    try:
-        return msgspec.json.decode(read_raw(file), type=History)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise BadInputError(
-            f"{clean(str(file))}: not a history; benchbox history --format json writes one"
-        ) from None

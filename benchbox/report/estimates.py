@@ -163,8 +163,8 @@ def comparison_line(report: Report) -> str | None:
     ]
     if not errors:
         return None
-    middle, worst = median(errors), max(errors, key=abs)
-    return f"{figure} was foretold with an error of {middle:+.1f} % (median) and {worst:+.1f} % (worst)"
+    middle, worst = median([abs(error) for error in errors]), max(errors, key=abs)
+    return f"{figure} was foretold with an error of {middle:.1f} % (median) and {worst:+.1f} % (worst)"
 
 
 def comparison_section(report: Report) -> list[str]:

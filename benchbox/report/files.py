@@ -25,6 +25,7 @@ from benchbox.schema.history import ReportTimes
 MAX_REPORT_BYTES = 128 << 20
 
 Read = TypeVar("Read", Report, ReportTimes)
+Document = TypeVar("Document")
 
 _AT = re.compile(r" - at `(\$[^`]*)`$")
 # A column of numbers stands on one line. Strings hold no bare line feed, so nothing inside one can match.
@@ -33,6 +34,10 @@ _NUMBERS = re.compile(rb"\[\n\s+(?:-?[0-9][-+.eE0-9]*|null)(?:,\n\s+(?:-?[0-9][-
 
 class _Versioned(msgspec.Struct):
     schema_version: int
+
+
+class _DocumentVersion(msgspec.Struct):
+    schema_version: int = 1
 
 
 class _Fields(msgspec.Struct):
@@ -200,6 +205,21 @@ def written_by(raw: bytes) -> Literal["compare", "history", "plan"] | None:
     if bytes(fields.num_reports):
         return "history"
     return "plan" if bytes(fields.configurations) else None
+
+
+def read_document(path: Path, kind: type[Document], what: str, command: str) -> Document:
+    """The JSON of another command, which ``what`` names; without ``schema_version`` it is of version 1.
+
+    Raises:
+        BadInputError: it cannot be read, is larger than 128 MiB, of a newer version, or something else.
+    """
+    raw = read_raw(path)
+    try:
+        # A newer one may differ anywhere, so its version comes first.
+        _check_version(msgspec.json.decode(raw, type=_DocumentVersion).schema_version, path)
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise _bad(path, f"not a {what}; benchbox {command} --format json writes one") from None
 
 
 def json_schema() -> str:

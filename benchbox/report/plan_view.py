@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from benchbox.errors import BadInputError
 from benchbox.report.csvfile import csv_cell
-from benchbox.report.files import read_raw
+from benchbox.report.files import read_document
 from benchbox.report.markdown_table import pipe_table
 from benchbox.report.text import UNKNOWN, clean, escape_markdown, indented_json, significant
 from benchbox.schema import Answer, Configuration, Estimate, PlanResult
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
 _SPANS = ((2 * 86400.0, "d", 86400.0), (2 * 3600.0, "h", 3600.0), (120.0, "min", 60.0), (0.0, "s", 1.0))
 _MARKS = {"measured": "m", "interpolated": "i", "predicted": "p"}
 _ANSWERS = {"yes": "yes", "maybe": "perhaps", "no": "no"}
+_NUMBERS = ("num_considered", "num_listed")
 _ESTIMATES = ("samples_per_second", "time_s", "cost", "energy_j", "carbon_g")
 
 
@@ -36,7 +34,7 @@ def terminal_plan(result: PlanResult, top: int) -> Group:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for title in ("", "device", "configuration"):
         table.add_column(title, overflow="fold")
-    for title in ("time", f"cost\n{result.currency or ''}".rstrip(), "kWh\nkg CO2", "ok"):
+    for title in ("time", f"cost\n{result.currency or ''}".rstrip(), "energy\nCO2", "ok"):
         table.add_column(title, justify="right", no_wrap=True)
     for place, one in enumerate(result.configurations[:top]):
         table.add_row(
@@ -44,12 +42,12 @@ def terminal_plan(result: PlanResult, top: int) -> Group:
             Text(f"{one.count} × {clean(one.device, limit=40)}"),
             Text(_what(one)),
             f"{_time(one.time_s)}\n{_time_range(one.time_s)}",
-            "\n".join(_money(one.cost)),
-            f"{_scaled(one.energy_j, 3.6e6)}\n{_scaled(one.carbon_g, 1e3)}",
+            "\n".join(_figure(one.cost)),
+            "\n".join((*_two_lines(one.energy_j, 3.6e6, "kWh"), *_two_lines(one.carbon_g, 1e3, "kg"))),
             _verdicts(one),
         )
     lines = [Text(line) for line in plan_answers(result)]
-    return Group(*lines, Text(), table, Text(), *(Text(line) for line in plan_closing(result)))
+    return Group(*lines, Text(), table, Text(), *(Text(line) for line in plan_closing(result, top)))
 
 
 def render_plan_markdown(result: PlanResult, top: int) -> str:
@@ -57,26 +55,25 @@ def render_plan_markdown(result: PlanResult, top: int) -> str:
     lines = ["# Plan", "", *(f"- {escape_markdown(line)}" for line in plan_answers(result)), ""]
     titles, rows = plan_table(result, top)
     lines += pipe_table(titles, rows, num_text_columns=2)
-    return "\n".join([*lines, "", *(f"- {escape_markdown(line)}" for line in plan_closing(result)), ""])
+    return "\n".join([*lines, "", *(f"- {escape_markdown(line)}" for line in plan_closing(result, top)), ""])
 
 
 def plan_table(result: PlanResult, top: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Titles and the ``top`` best configurations, a row each; the first two columns are words."""
     cost_title = f"cost {result.currency or ''}".rstrip()
-    titles = ("", "configuration", "time", "80 %", cost_title, "80 %", "kWh", "kg CO2", "ok")
+    measures = ("time", cost_title, "kWh", "kg CO2")
+    titles = ("", "configuration", *(title for one in measures for title in (one, "80 %")), "ok")
     rows: list[tuple[str, ...]] = []
     for place, one in enumerate(result.configurations[:top]):
-        cost, cost_range = _money(one.cost)
         rows.append(
             (
                 _place(result, place),
                 f"{one.count} × {one.device}: {_what(one)}",
                 _time(one.time_s),
                 _time_range(one.time_s),
-                cost,
-                cost_range,
-                _scaled(one.energy_j, 3.6e6),
-                _scaled(one.carbon_g, 1e3),
+                *_figure(one.cost),
+                *_figure(one.energy_j, 3.6e6),
+                *_figure(one.carbon_g, 1e3),
                 _verdicts(one),
             )
         )
@@ -92,30 +89,25 @@ def read_plan(path: Path) -> PlanResult:
     """A plan that :func:`render_plan_json` wrote.
 
     Raises:
-        BadInputError: it cannot be read, is larger than 128 MiB, or is no plan.
+        BadInputError: as for :func:`~benchbox.report.files.read_document`.
     """
-    raw = read_raw(path)
-    try:
-        return msgspec.json.decode(raw, type=PlanResult)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise BadInputError(
-            f"{clean(str(path))}: not a plan; benchbox plan --format json writes one"
-        ) from None
+    return read_document(path, PlanResult, "plan", "plan")
 
 
 def render_plan_csv(result: PlanResult) -> str:
     """One row a configuration, columns as in the schema; an estimate fills three: itself, ``…_low``,
-    ``…_high``."""
+    ``…_high``. The last two columns say in each row how many configurations there are and how many rows."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\r\n")
     plain = [name for name in Configuration.__struct_fields__ if name not in _ESTIMATES]
     columns = [column for name in _ESTIMATES for column in (name, f"{name}_low", f"{name}_high")]
-    writer.writerow([*plain, *columns])
+    writer.writerow([*plain, *columns, *_NUMBERS])
     for one in result.configurations:
         cells: list[object] = [getattr(one, name) for name in plain]
         for name in _ESTIMATES:
             estimate: Estimate | None = getattr(one, name)
             cells += [estimate.value, estimate.low, estimate.high] if estimate else [None] * 3
+        cells += [getattr(result, name) for name in _NUMBERS]
         writer.writerow([csv_cell(cell) for cell in cells])
     return buffer.getvalue()
 
@@ -130,7 +122,7 @@ def plan_answers(result: PlanResult) -> list[str]:
     ]
     if result.cheapest is not None:
         cheapest = result.configurations[result.cheapest]
-        cost, spread = _money(cheapest.cost)
+        cost, spread = _figure(cheapest.cost)
         lines.append(
             f"cheapest: {configuration_label(cheapest)} for {cost} {result.currency} ({spread})"
             + _memory_unknown(cheapest)
@@ -182,9 +174,13 @@ def _limit(name: str, answer: Answer, show: Callable[[float], str]) -> str:
     return line if answer.verdict == "yes" else f"{line}; {show(answer.enough)} would be enough"
 
 
-def plan_closing(result: PlanResult) -> list[str]:
-    """What stands below the table: what its letters mean, what was left out, what the figures rest on."""
-    lines = ["m measured, i interpolated, p predicted; intervals of 80 %; F on the front of time and cost"]
+def plan_closing(result: PlanResult, num_shown: int) -> list[str]:
+    """What stands below a table of ``num_shown`` rows or of all that the plan lists: what is not in it, what
+    its letters mean, what was left out, what the figures rest on."""
+    lines = _cut(result, num_shown)
+    lines.append(
+        "m measured, i interpolated, p predicted; intervals of 80 %; F on the front of time and cost"
+    )
     limits = {answer for one in result.configurations for answer in (one.meets_deadline, one.within_budget)}
     if limits & {"no", "maybe"}:
         lines.append("late, dear: breaks the deadline, the budget; with ? a part of its interval does")
@@ -196,6 +192,15 @@ def plan_closing(result: PlanResult) -> list[str]:
         for entry in result.refused
     ]
     return [*lines, *refused, *(clean(note, limit=2000) for note in result.notes)]
+
+
+def _cut(result: PlanResult, num_shown: int) -> list[str]:
+    num_listed = len(result.configurations)
+    shown = min(num_shown, num_listed)
+    if shown == result.num_considered:
+        return []
+    line = f"{shown:,} of {result.num_considered:,} configurations are shown, the best first"
+    return [line if shown == num_listed else f"{line}; --format json and csv list {num_listed:,}"]
 
 
 def _place(result: PlanResult, place: int) -> str:
@@ -248,11 +253,15 @@ def _time_range(estimate: Estimate) -> str:
     return f"{significant(estimate.low / factor)}–{significant(estimate.high / factor)} {unit}"
 
 
-def _money(estimate: Estimate | None) -> Sequence[str]:
+def _figure(estimate: Estimate | None, factor: float = 1.0) -> tuple[str, str]:
+    """In units of ``factor``, and its interval."""
     if estimate is None:
         return (UNKNOWN, "")
-    return (significant(estimate.value), f"{significant(estimate.low)}–{significant(estimate.high)}")
+    value, low, high = (significant(each / factor) for each in (estimate.value, estimate.low, estimate.high))
+    return (value, f"{low}–{high}")
 
 
-def _scaled(estimate: Estimate | None, factor: float) -> str:
-    return UNKNOWN if estimate is None else significant(estimate.value / factor)
+def _two_lines(estimate: Estimate | None, factor: float, unit: str) -> tuple[str, ...]:
+    """One line where nothing is known."""
+    value, spread = _figure(estimate, factor)
+    return (value,) if estimate is None else (f"{value} {unit}", spread)

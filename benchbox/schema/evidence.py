@@ -112,7 +112,7 @@ class Ceilings(Record, frozen=True, kw_only=True):
 
     precisions: tuple[PrecisionCeiling, ...]
     device_copy_bytes_per_s: Positive | None = None
-    """Read plus written."""
+    """Read plus written: of a copy, on a CPU of an addition in place where that moves more."""
     host_to_device_bytes_per_s: Positive | None = None
     """From pinned memory; ``None`` on a CPU."""
     all_reduce: tuple[AllReduceCeiling, ...] = ()

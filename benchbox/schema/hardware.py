@@ -23,7 +23,8 @@ class ReachedRates(Record, frozen=True, kw_only=True):
     matmul_tflops: PrecisionRates
     conv_tflops: PrecisionRates
     copy_gb_per_s: Positive | None = None
-    """Bytes read plus bytes written by a device-to-device copy (host memory on a CPU)."""
+    """Bytes read plus bytes written by a device-to-device copy; on a CPU by a copy or an addition in
+    place, whichever moves more."""
     host_to_device_gb_per_s: Positive | None = None
     num_threads: PositiveInt | None = None
 

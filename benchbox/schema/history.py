@@ -104,6 +104,8 @@ class LeftOut(Record, frozen=True, kw_only=True):
 class History(Record, frozen=True, kw_only=True):
     """Many reports, case by case."""
 
+    schema_version: PositiveInt = 1
+    """A history that lacks it is of version 1."""
     num_reports: int
     cases: tuple[CaseHistory, ...]
     left_out: tuple[LeftOut, ...]

@@ -140,12 +140,15 @@ class PlanResult(Record, frozen=True, kw_only=True):
     """What ``benchbox plan`` found. Configurations come ranked; ``fastest``, ``cheapest`` and ``front`` are
     places in ``configurations``, the front by rising time."""
 
+    schema_version: PositiveInt = 1
+    """A plan that lacks it is of version 1."""
     job: PlanJob
     samples: PositiveInt
     deadline_s: Positive | None
     currency: str | None
     prices_date: datetime.date | None
     num_considered: Count
+    """How many configurations were ranked; the best of them are listed, and the front."""
     configurations: tuple[Configuration, ...]
     fastest: Count
     cheapest: Count | None
@@ -160,3 +163,5 @@ class PlanResult(Record, frozen=True, kw_only=True):
     """Place of what surely keeps the deadline and is sure to cost least; ``None`` where nothing is."""
     fastest_in_budget: Count | None = None
     """Place of what surely keeps the budget and is sure to end first."""
+    num_listed: Count | None = None
+    """Length of ``configurations``; ``None`` in a plan by an older benchbox."""

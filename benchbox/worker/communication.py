@@ -14,7 +14,8 @@ from benchbox.worker.loop import run_steps
 from benchbox.worker.ranks import Ranks
 
 _NUM_PAIRS = 6  # of blocks, where there are steps enough
-_NUM_FIRST_STEPS = 2  # in which DeepSpeed records, and compares among ranks, what is gathered when
+MIN_STEPS = 2  # of either kind: two pairs
+NUM_FIRST_STEPS = 2  # in which DeepSpeed records, and compares among ranks, what is gathered when
 
 # A ring sends all but a rank's own part: once to gather or to scatter, twice to do one after the other.
 _TIMES_SENT = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2}
@@ -28,12 +29,12 @@ def time_communication(
     Drift of the machine falls on both kinds alike. Without collectives ranks compute nonsense, of the same
     shapes; nothing that uses this engine may follow.
     """
-    num_pairs = max(2, min(_NUM_PAIRS, num_steps))
+    num_pairs = max(MIN_STEPS, min(_NUM_PAIRS, num_steps))
     block = max(1, round(num_steps / num_pairs))
     clock = make_clock(engine.device, block)
     on: list[float] = []
     off: list[float] = []
-    for _ in range(_NUM_FIRST_STEPS):
+    for _ in range(NUM_FIRST_STEPS):
         engine.step(next(batches))
     for pair in range(num_pairs):
         for is_on in (True, False) if pair % 2 == 0 else (False, True):

@@ -24,6 +24,9 @@ _LOOKS = 3
 """At most; with one there is no telling whether it was disturbed."""
 _SETUP_S = 0.05  # of the profiler, on a CPU; what its records cost afterwards comes on top, a little a step
 
+_SHARE_OF_MEASURED = 0.85
+"""Of the time that steps are measured for, which is the most that these passes may take: a pass is foretold
+from the mean step, and its steps may be slower."""
 _SHARE_OF_TIMEOUT = 0.5
 """Of the time after which an attempt counts as hung: no pass may make a slow case one that hangs."""
 
@@ -35,7 +38,7 @@ class Budget:
         self, task: WorkerTask, step_time_ns: Sequence[int], *, spent_s: float, started_at_ns: int
     ) -> None:
         self.step_s = mean(step_time_ns) / 1e9
-        share_s = task.measure.repetitions * sum(step_time_ns) / 1e9 - spent_s
+        share_s = _SHARE_OF_MEASURED * task.measure.repetitions * sum(step_time_ns) / 1e9 - spent_s
         no_later_s = started_at_ns / 1e9 + _SHARE_OF_TIMEOUT * task.measure.effective_timeout_s
         self._end_at = min(time.monotonic() + share_s, no_later_s)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from benchbox.schema import Flops, WorkerTask
+from benchbox.schema import Flops, MeasureSettings, WorkerTask
+from benchbox.stats import mean
 from benchbox.worker.all_reduce import time_all_reduce
-from benchbox.worker.communication import time_communication
+from benchbox.worker.communication import MIN_STEPS, NUM_FIRST_STEPS, time_communication
 from benchbox.worker.data import MicroBatches
 from benchbox.worker.engine import Engine
 from benchbox.worker.evidence import collect_evidence
@@ -19,6 +20,9 @@ from benchbox.worker.flops import count_flops
 from benchbox.worker.phases import time_phases
 from benchbox.worker.ranks import Ranks
 from benchbox.worker.trajectory import check_losses
+
+_SHARE_OF_TIMEOUT = 0.6
+"""Of the time after which an attempt counts as hung, for all before the losses are compared."""
 
 
 def extra_passes(
@@ -51,7 +55,9 @@ def extra_passes(
     )
     yield {"evidence_passes_s": time.monotonic() - began}
     if settings.num_communication_steps and ranks.world_size > 1:
-        yield {"communication": time_communication(engine, batches, ranks, settings.num_communication_steps)}
+        num_steps = ranks.agree(_num_communication_steps(settings, step_time_ns, started_at_ns))
+        if num_steps >= MIN_STEPS:
+            yield {"communication": time_communication(engine, batches, ranks, num_steps)}
     engine.close()
     del engine, batches
     flops, reason = _flops(task)
@@ -60,6 +66,15 @@ def extra_passes(
         yield {"loss_check": check_losses(task, device, ranks)}
     if settings.num_communication_steps and ranks.world_size > 1:
         yield {"all_reduce": time_all_reduce(device, ranks)}
+
+
+def _num_communication_steps(
+    settings: MeasureSettings, step_time_ns: Sequence[int], started_at_ns: int
+) -> int:
+    """Steps of either kind, as many as fit: a slow case must not become one that hangs."""
+    end_at_s = started_at_ns / 1e9 + _SHARE_OF_TIMEOUT * settings.effective_timeout_s
+    num_fitting = (end_at_s - time.monotonic()) / (mean(step_time_ns) / 1e9)
+    return max(0, min(settings.num_communication_steps, int(num_fitting - NUM_FIRST_STEPS) // 2))
 
 
 def _flops(task: WorkerTask) -> tuple[Flops | None, str | None]:

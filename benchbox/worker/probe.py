@@ -71,7 +71,8 @@ def probe(device: str, num_threads: int | None, seconds_per_probe: float) -> Rea
             dtype = DTYPES[precision]
             matmul[precision] = _tera(best_rate(matmul_trials(target, dtype), target, seconds_per_probe))
             conv[precision] = _tera(best_rate(conv_trials(target, dtype), target, seconds_per_probe))
-        copy = best_rate([_copy_trial(target)], target, seconds_per_probe)
+        moving = [_copy_trial(target)] if target.type == "cuda" else [_copy_trial(target), _update_trial()]
+        copy = best_rate(moving, target, seconds_per_probe)
         to_device = None
         if target.type == "cuda":
             to_device = best_rate([_host_to_device_trial(target)], target, seconds_per_probe)
@@ -181,6 +182,19 @@ def _copy_trial(device: torch.device) -> Trial:
         return lambda: target.copy_(source)
 
     return Trial(2.0 * num_bytes, prepare)
+
+
+def _update_trial() -> Trial:
+    """An addition in place, on a CPU: a copy there also reads what it overwrites, and so moves half more
+    than is counted."""
+    num_bytes = COPY_BYTES["cpu"] // 2
+    num_values = num_bytes // 4
+
+    def prepare() -> Callable[[], object]:
+        added, target = torch.ones(num_values), torch.zeros(num_values)
+        return lambda: target.add_(added)
+
+    return Trial(3.0 * num_bytes, prepare)
 
 
 def _host_to_device_trial(device: torch.device) -> Trial:

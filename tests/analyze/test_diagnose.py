@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from benchbox.analyze.causes import find_causes
 from benchbox.analyze.diagnose import diagnose_case
+from benchbox.analyze.gathered import gather
+from benchbox.analyze.roofline import places, rates
 from benchbox.schema import (
     THROTTLE_REASONS,
     AllReduceRate,
@@ -32,6 +35,7 @@ from benchbox.schema import (
 from tests.factories import (
     make_attempt,
     make_case,
+    make_communication,
     make_device_samples,
     make_environment,
     make_profile,
@@ -108,6 +112,7 @@ def diagnosed(
     samples: dict[str, Any] | None = None,
     host_allocator: str = "tuned",
     host_limit_bytes: int | None = None,
+    estimate: MemoryEstimate | None = None,
     **rank: Any,
 ) -> Diagnosis:
     case = case or make_case()
@@ -119,6 +124,7 @@ def diagnosed(
         reason=None,
         attempts=(make_attempt(case, 0, one, devices=devices),),
         summary=None,
+        memory_estimate=estimate,
     )
     environment = replace(make_environment(device), host_allocator=host_allocator)  # type: ignore[arg-type]
     environment = replace(environment, host=replace(environment.host, memory_limit_bytes=host_limit_bytes))
@@ -290,6 +296,87 @@ def test_kernel_time_that_faults_cannot_explain_is_not_host_memory() -> None:
     assert found.bottleneck == "compute"
 
 
+@pytest.mark.parametrize(("loaded_ms", "named"), [(10.0, False), (13.0, False), (13.6, True)])
+def test_waiting_for_input_is_named_from_a_quarter_of_the_step(loaded_ms: float, named: bool) -> None:
+    """Without a profile, so that nothing else could be named."""
+    ablation = InputAblation(
+        num_steps=12, loaded_step_time_ns=round(loaded_ms * MS), on_device_step_time_ns=STEP_NS
+    )
+    case = make_case(data="folder", num_generated_images=64, num_loader_workers=2)
+    assert told(diagnosed(case, input_ablation=ablation)) == (
+        ("input", "likely") if named else ("unknown", "unsure")
+    )
+
+
+@pytest.mark.parametrize(("fixed", "sureness"), [(0.1, "sure"), (0.5, "unsure")])
+def test_compute_is_not_sure_where_the_batch_split_contradicts_it(fixed: float, sureness: str) -> None:
+    """Products and convolutions, 86 % of the step, should halve with the batch."""
+    found = diagnosed(profile=profiled(*PRODUCTS), batch_split=split(fixed))
+    assert told(found) == ("compute", sureness)
+    low, high = round(90 * fixed), round(110 * fixed)
+    assert f"of the step does not grow with the batch ({low} to {high} %)" in {e.what for e in found.evidence}
+
+
+def test_kernels_of_collectives_are_not_the_host_not_keeping_up() -> None:
+    """Of ten milliseconds two are arithmetic, three collectives and five nothing."""
+    communication = make_communication(
+        10, 7, exposed_interval_ns=Interval(low=2.9 * MS, high=3.1 * MS), bytes_per_step=10**9
+    )
+    case = make_case(strategy="ddp", world_size=2)
+    step = profiled(operator("matmul", 2, flops=60), operator("communication", 3), idle_ms=5, kernels=900)
+    result = CaseResult(
+        case=case,
+        outcome="ok",
+        reason=None,
+        attempts=(
+            make_attempt(case, 0, make_rank((STEP_NS,) * 60, communication=communication, profile=step)),
+        ),
+        summary=None,
+    )
+    gathered = gather(result)
+    assert gathered is not None
+    shares = {
+        c.bottleneck: c.share for c in find_causes(gathered, places(step, rates("fp32", CEILINGS, None)))
+    }
+    assert shares == {
+        "host-launch": pytest.approx(0.5),
+        "communication": pytest.approx(0.3),
+        "compute": pytest.approx(0.2),
+    }
+
+
+def test_bf16_changes_nothing_about_a_device_that_waits() -> None:
+    """Four tenths of the step no kernel runs: at most the other six go away."""
+    found = diagnosed(profile=profiled(operator("convolution", 6, flops=200), idle_ms=4))
+    assert found.suggestion is not None
+    assert found.suggestion.axis == "precision"
+    predicted = found.suggestion.predicted_speedup
+    assert predicted is not None
+    assert predicted.high < 1 / 0.4
+
+
+def test_a_larger_batch_is_advised_only_as_far_as_it_fits() -> None:
+    def advised(largest: int | None) -> Any:
+        estimate = replace(
+            estimate_of(standing_gib=10, activations_gib=20), largest_per_device_batch_size=largest
+        )
+        suggestion = diagnosed(
+            profile=profiled(*UPDATING), batch_split=split(0.75), estimate=estimate
+        ).suggestion
+        return None if suggestion is None else suggestion.value
+
+    assert [advised(largest) for largest in (None, 128, 100, 40)] == [128, 128, 64, None]
+
+
+def test_a_class_that_moves_more_than_the_probe_is_the_ceiling_and_said_to_be() -> None:
+    """Whatever the number of calls: an update visits each weight once."""
+    update = operator("optimizer", 7, gigabytes=28)  # 4,000 GB/s, in four calls; the probe reached 2,800
+    found = diagnosed(profile=profiled(update, operator("convolution", 2.9, flops=90)))
+    figures = {e.what: (e.value, e.unit) for e in found.evidence}
+    assert figures["optimizer moves more than the probe did"] == (pytest.approx(4000, rel=1e-3), "GB/s")
+    assert not any("bandwidth reached here, optimizer" in what for what in figures)
+
+
 def test_no_part_that_leads_is_mixed() -> None:
     step = profiled(
         operator("convolution", 3.4, flops=100),
@@ -372,6 +459,13 @@ def test_what_to_do_about_memory_follows_from_what_takes_it(
 def test_a_device_filled_to_the_brim_is_memory_capacity(used_gib: int, bottleneck: str) -> None:
     samples = {"memory_used_bytes": (used_gib * GIB,) * 6}
     assert diagnosed(profile=profiled(*PRODUCTS), samples=samples).bottleneck == bottleneck
+
+
+def test_what_a_neighbour_holds_of_a_devices_memory_is_not_the_cases() -> None:
+    samples = {"memory_used_bytes": (78 * GIB,) * 6, "num_foreign_processes": (1,) * 6}
+    found = diagnosed(profile=profiled(*PRODUCTS), samples=samples)
+    assert told(found) == ("compute", "unsure")
+    assert "another process was on the device" in str(found.next_step)
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,24 @@ from msgspec.structs import replace
 from benchbox.analyze.grade import grade, read_precision
 from benchbox.analyze.predict_fit import Seen, believe, log_ratio, weigh_witnesses
 from benchbox.analyze.predict_groups import batch_curve, rate_at_batch, software_factor
-from benchbox.analyze.predict_interval import step_kind
-from benchbox.analyze.predict_model import Workload, grid, log_rates, model_family
-from benchbox.analyze.predict_rates import DeviceRates, device_rates, link_gb_per_s
+from benchbox.analyze.predict_interval import (
+    USUAL_RESIDUAL,
+    log_half_widths,
+    step_between,
+    step_kind,
+)
+from benchbox.analyze.predict_model import Family, Workload, grid, log_rates, model_family
+from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates, link_gb_per_s
 from benchbox.plan.hardware import load_profiles
 from benchbox.plan.throughput_table import read_throughput_table
-from benchbox.schema import GradedPair, GradeResult, PrecisionRates, ReachedRates, ThroughputRow
+from benchbox.schema import (
+    GradedPair,
+    GradeResult,
+    HardwareProfile,
+    PrecisionRates,
+    ReachedRates,
+    ThroughputRow,
+)
 from tests.tables import FIELDS, GPUS, profile, row, synthetic_rows, true_rate, write_table
 
 PROFILES = load_profiles([])
@@ -40,6 +52,11 @@ def test_rates_that_follow_two_rooflines_are_foretold_well(tmp_path: Path) -> No
     assert result.overall.median_pct < result.naive_bandwidth.median_pct / 1.5
     assert result.overall.median_pct < result.naive_peak_flops.median_pct / 1.5
     assert result.overall.coverage_pct > 75
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5, 6])
+def test_intervals_hold_on_tables_that_they_were_not_set_on(seed: int, tmp_path: Path) -> None:
+    assert 75 <= graded(synthetic_rows(seed=seed), tmp_path).overall.coverage_pct <= 90
 
 
 def test_the_target_is_left_out_of_what_its_prediction_rests_on(tmp_path: Path) -> None:
@@ -156,6 +173,56 @@ def test_a_witness_of_the_targets_own_architecture_narrows_the_interval(tmp_path
     assert half("V100-SXM2-16GB") < 0.75 * half("L40")
 
 
+def test_an_architecture_that_no_witness_has_is_expected_to_fall_short(tmp_path: Path) -> None:
+    def foretold(gpu: str, *witnesses: str) -> GradedPair:
+        rows = [row(one, true_rate(one, 0.5)) for one in ("A100-SXM4-80GB", gpu, *witnesses)]
+        return next(p for p in graded(rows, tmp_path).pairs if p.target == gpu and "A100" in p.source)
+
+    unknown = foretold("L40S", "V100-SXM2-32GB", "H100-SXM5-80GB")
+    known = foretold("L40S", "V100-SXM2-32GB", "L40")
+    assert known.high / known.predicted == pytest.approx(known.predicted / known.low)
+    down, up = unknown.predicted / unknown.low, unknown.high / unknown.predicted
+    assert math.log(down) > 1.2 * math.log(up)
+    # Without a witness of its own only the prior and the shortfall speak: A100 to the like of an A100.
+    belief = believe(weigh_witnesses(Workload("convolution", "fp16", 100.0), []), [])
+    same = (rates("A100-SXM4-40GB"), 1)
+    unfamiliar = step_between(belief, same, same, tuned=False)
+    assert (unfamiliar.familiar, unfamiliar.middle < 0) == (False, True)
+    knowing = belief._replace(architectures=frozenset({same[0].architecture}))
+    told = step_between(knowing, same, same, tuned=False)
+    assert (told.familiar, told.middle) == (True, 0)
+    # Whoever tunes for a device knows its architecture.
+    assert step_between(belief, same, same, tuned=True).middle == 0
+
+
+def test_few_architectures_leave_a_wider_interval_though_they_agree_as_well() -> None:
+    pair = ((rates("A100-SXM4-40GB"), 1), (rates("L40S"), 1))
+    belief = believe(weigh_witnesses(Workload("convolution", "fp16", 1e6), []), [])
+    step = step_between(belief, *pair, tuned=False)
+
+    def width(num_architectures: int, spread: float = 0.0) -> float:
+        seen = belief._replace(
+            architectures=frozenset(map(str, range(num_architectures))),
+            squared_residuals=(num_architectures - 1) * USUAL_RESIDUAL**2,
+        )
+        return sum(
+            log_half_widths(
+                seen,
+                step._replace(spread=spread, waiting=0.0),
+                usual_residual=USUAL_RESIDUAL,
+                software_factor=1.0,
+                batch_factor=1.0,
+            )
+        )
+
+    widths = [width(number) for number in range(1, 6)]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 1.25 * widths[-1]
+    # One architecture tells no division from another: all of their spread stays.
+    added = [math.sqrt(width(number, 0.3) ** 2 - width(number) ** 2) for number in (1, 2)]
+    assert added[0] == pytest.approx(2 * added[1])
+
+
 def test_devices_of_one_architecture_agree_for_free(tmp_path: Path) -> None:
     """Four A100 say nothing more about an RTX 3090 than one does."""
 
@@ -194,7 +261,8 @@ def test_many_cards_without_peer_access_are_refused_or_said_to_be_uncertain(tmp_
 def test_a_smaller_batch_than_any_that_was_measured_widens_more_than_a_larger_one(tmp_path: Path) -> None:
     def half(source_batch: float | str) -> float:
         rows = [
-            row("A100-SXM4-80GB", 600, batch_per_gpu=source_batch),
+            # A step as long as at 64, so that the host has the same share of it.
+            row("A100-SXM4-80GB", 600 / 64 * (source_batch or 64), batch_per_gpu=source_batch),
             row("H100-SXM5-80GB", 1000, batch_per_gpu=64),
         ]
         pair = next(p for p in graded(rows, tmp_path).pairs if p.target == "H100-SXM5-80GB")
@@ -307,29 +375,59 @@ def test_kinds_of_steps() -> None:
     assert step_kind(rates("A100-SXM4-40GB"), rates("B200-SXM-180GB")) == "new architecture"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    name=st.sampled_from(GPUS),
+    facts=st.sampled_from([one for one in PROFILES if one.kind == "gpu"]),
+    precision=st.sampled_from(["fp32", "tf32", "bf16", "fp16"]),
+    family=st.sampled_from(["convolution", "transformer", "language model", "other"]),
     step_ms=st.floats(1, 5000),
+    host_ms=st.floats(0, 100),
     num_devices=st.integers(1, 64),
     factor=st.floats(1, 8),
+    share=st.none() | st.floats(0.2, 1),
 )
 def test_a_device_with_more_of_everything_is_never_slower(
-    name: str, step_ms: float, num_devices: int, factor: float
+    facts: HardwareProfile,
+    precision: RatePrecision,
+    family: Family,
+    step_ms: float,
+    host_ms: float,
+    num_devices: int,
+    factor: float,
+    share: float | None,
 ) -> None:
-    facts = profile(name)
-    peaks = PrecisionRates(fp16=(facts.peak_dense_tflops.fp16 or 1) * factor)
-    assert facts.memory_bandwidth_gb_per_s is not None
-    faster = replace(
-        facts,
-        peak_dense_tflops=peaks,
-        memory_bandwidth_gb_per_s=facts.memory_bandwidth_gb_per_s * factor,
-    )
-    one, two = rates(name), device_rates(faster, "fp16")
+    """Of every division of the work; with ``share`` both were probed, and reached that much of the peaks."""
+
+    def times(more: float) -> DeviceRates | str:
+        peaks = {
+            name: peak and peak * more
+            for name in ("fp32", "tf32", "bf16", "fp16")
+            for peak in [getattr(facts.peak_dense_tflops, name)]
+        }
+        bandwidth = facts.memory_bandwidth_gb_per_s and facts.memory_bandwidth_gb_per_s * more
+        reached = None
+        if share is not None and bandwidth is not None:
+            matmul = PrecisionRates(**{name: peak and peak * share for name, peak in peaks.items()})
+            reached = ReachedRates(
+                matmul_tflops=matmul, conv_tflops=PrecisionRates(), copy_gb_per_s=bandwidth * share
+            )
+        changed = replace(
+            facts,
+            peak_dense_tflops=PrecisionRates(**peaks),
+            memory_bandwidth_gb_per_s=bandwidth,
+            reached=reached,
+        )
+        return device_rates(changed, precision, probes="used")
+
+    one, two = times(1.0), times(factor)
+    if isinstance(one, str):
+        assert one == two
+        return
     assert isinstance(two, DeviceRates)
-    work = Workload("transformer", "fp16", step_ms)
+    work = Workload(family, precision, step_ms, host_ms)
     division = grid(num_devices > 1)
-    assert (log_rates(division, work, two, num_devices) >= log_rates(division, work, one, num_devices)).all()
+    slow, fast = (log_rates(division, work, each, num_devices) for each in (one, two))
+    assert (fast >= slow - 1e-12).all()
 
 
 def test_no_witness_leaves_the_prior() -> None:

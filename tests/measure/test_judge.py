@@ -144,6 +144,18 @@ def test_a_timeout_is_one_whatever_the_ranks_say() -> None:
     assert judge(task_of(2), [rank_of(0, "oom", "MemoryError")], {}, ending).outcome == "timeout"
 
 
+def test_what_all_ranks_have_measured_stands_when_the_passes_after_it_take_too_long() -> None:
+    ending = Ending(KILL, timed_out=True, kernel_killed=False)
+    both = [rank_of(0), rank_of(1)]
+    assert judge(task_of(2), both, {}, ending) == (
+        "ok",
+        "the passes after measuring ended early: still running after 9 s",
+        None,
+    )
+    assert judge(task_of(2), both[:1], {}, ending).outcome == "timeout"
+    assert judge(task_of(1, strategy="single"), both[:1], {}, ending).outcome == "timeout"
+
+
 def test_what_ranks_left_is_read_by_rank_and_what_is_not_whole_is_not_there(tmp_path: Path) -> None:
     for number in (2, 0):
         (tmp_path / f"rank{number}.json").write_bytes(msgspec.json.encode(rank_of(number)))

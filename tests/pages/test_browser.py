@@ -6,14 +6,16 @@ import base64
 import io
 from collections.abc import Callable
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from benchbox.analyze.plan import plan as plan_job
 from benchbox.plan.hardware import load_profiles
@@ -35,6 +37,13 @@ TAGS = (
 DRAWN = "return Array.from(new Set(Array.from(document.querySelectorAll('svg *'), e => e.tagName)))"
 ALL_NODES = "return document.querySelectorAll('*').length"
 OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+OUTSIDE = (
+    "const free = (e) => !e.closest('.scroll, .hidden, pre');"
+    "const right = (e) => e.getBoundingClientRect().right;"
+    "return Array.from(document.querySelectorAll('main *'))"
+    ".filter((e) => free(e) && right(e) > innerWidth + 1).map((e) => e.outerHTML.slice(0, 80))"
+)
 
 
 def written(folder: Path, *reports: Report) -> Path:
@@ -84,7 +93,20 @@ class TestLoading:
         assert requested(browser) == [page.as_uri()]
         assert complaints(browser) == []
         assert len(shown(browser)) == len(report.cases)
-        assert browser.execute_script(OVERFLOW) <= 0
+        for dark in (False, True):
+            for width in (360, 768, 1280):
+                set_view(browser, width, dark=dark)
+                assert browser.execute_script(OVERFLOW) <= 0, width
+                assert browser.execute_script(OUTSIDE) == [], width
+                assert_painted(browser, width, dark=dark)
+            poor = [pair for pair in browser.execute_script(CONTRASTS) if pair[1] < 4.5]
+            assert poor == []
+        set_view(browser, 360)
+        cut = browser.execute_script(
+            "return Array.from(document.querySelectorAll('#environment .scroll'),"
+            " (box) => box.scrollWidth - box.clientWidth)"
+        )
+        assert cut == [0]  # two columns of words fit on a telephone
 
     def test_the_policy_refuses_what_the_page_did_not_bring(self, sweep_page: Path, opened: Open) -> None:
         browser = opened(sweep_page)
@@ -187,7 +209,8 @@ class TestTable:
         )
         link.click()
         case = browser.find_element(By.ID, str(link.get_attribute("href")).partition("#")[2])
-        assert case.get_attribute("open") is not None
+        # The browser tells the page of its new address when it comes to it.
+        WebDriverWait(browser, 10).until(lambda _: case.get_attribute("open") is not None)
         for title in ("Step times", "Phases of a step", "Memory", "Place under the roofline", "Telemetry"):
             assert title in case.text
         assert "Power or heat held the clocks back" in case.text
@@ -214,10 +237,37 @@ class TestReaders:
     def test_tables_say_what_their_headings_head(self, sweep_page: Path, opened: Open) -> None:
         browser = opened(sweep_page)
         browser.find_element(By.ID, "open-all").click()
-        without = browser.execute_script(
-            "return Array.from(document.querySelectorAll('th:not([scope])'), h => h.innerText)"
+        assert browser.execute_script(NAMELESS) == []
+
+    def test_the_keyboard_goes_through_the_page_from_top_to_bottom(
+        self, sweep_page: Path, opened: Open
+    ) -> None:
+        browser = opened(sweep_page)
+        assert (
+            browser.execute_script(
+                "return document.querySelectorAll('[tabindex]:not([tabindex=\"0\"])').length"
+            )
+            == 0
         )
-        assert without == []
+        keys = ActionChains(browser)
+        keys.send_keys(Keys.TAB).perform()
+        skip = browser.switch_to.active_element
+        assert skip.text == "Skip to the cases"
+        assert skip.rect["x"] >= 0  # to be seen while it has the focus
+        skip.send_keys(Keys.ENTER)
+        keys.send_keys(Keys.TAB).perform()
+        assert browser.switch_to.active_element.get_attribute("id") == "search"
+        tops = []
+        for _ in range(40):
+            keys.send_keys(Keys.TAB).perform()
+            tops.append(
+                browser.execute_script(
+                    "const box = document.activeElement.getBoundingClientRect(); return box.top + scrollY"
+                )
+            )
+        # The focus moves along a row, and then down; what scrolls sideways comes before what is in it.
+        assert all(after > before - 40 for before, after in pairwise(tops))
+        assert tops[-1] > tops[0] + 300
 
     @pytest.mark.parametrize("dark", [False, True])
     def test_text_stands_out_from_what_is_behind_it(self, dark: bool, sweep_page: Path, opened: Open) -> None:
@@ -237,13 +287,12 @@ def test_nothing_overflows_and_the_screen_is_painted(
     browser = opened(sweep_page, width, dark=dark)
     browser.find_element(By.CSS_SELECTOR, "details.case summary").click()
     assert browser.execute_script(OVERFLOW) <= 0
-    outside = browser.execute_script(
-        "const free = (e) => !e.closest('.scroll, .hidden, pre');"
-        "const right = (e) => e.getBoundingClientRect().right;"
-        "return Array.from(document.querySelectorAll('main *'))"
-        ".filter((e) => free(e) && right(e) > innerWidth + 1).map((e) => e.outerHTML.slice(0, 80))"
-    )
-    assert outside == []
+    assert browser.execute_script(OUTSIDE) == []
+    assert_painted(browser, width, dark=dark)
+
+
+def assert_painted(browser: webdriver.Chrome, width: int, *, dark: bool) -> None:
+    """The screen is as wide as asked for, of the asked-for tone, and not empty."""
     image = Image.open(io.BytesIO(base64.b64decode(browser.get_screenshot_as_base64()))).convert("L")
     assert image.width == width
     colours = image.getcolors(256)
@@ -321,11 +370,13 @@ def test_a_page_of_history_comparison_and_plan_fits_and_says_nothing_aloud(
     for place in ("history", "side-by-side", "comparison0", "plan0-section"):
         (link,) = browser.find_elements(By.CSS_SELECTOR, f'nav a[href="#{place}"]')
         assert browser.find_element(By.ID, place).text.startswith(link.text)
-    poor = [pair for pair in browser.execute_script(CONTRASTS) if pair[1] < 4.5]
-    assert poor == []
-    for width in (390, 800, 1440):
-        set_view(browser, width)
-        assert browser.execute_script(OVERFLOW) <= 0, width
+    browser.find_element(By.ID, "open-all").click()
+    assert browser.execute_script(NAMELESS) == []
+    for dark in (False, True):
+        for width in (390, 800, 1440):
+            set_view(browser, width, dark=dark)
+            assert browser.execute_script(OVERFLOW) <= 0, width
+        assert [pair for pair in browser.execute_script(CONTRASTS) if pair[1] < 4.5] == []
     page.write_text(render_page([], comparison, plans=[plan]), encoding="utf-8")
     browser = opened(page, 390)
     assert complaints(browser) == []
@@ -379,6 +430,18 @@ def choose(browser: webdriver.Chrome, name: str, value: str) -> None:
     Select(label.find_element(By.TAG_NAME, "select")).select_by_value(value)
 
 
+NAMELESS = """
+const all = (what) => Array.from(document.querySelectorAll(what));
+const levels = all("h1, h2, h3, h4, h5, h6").map((head) => Number(head.tagName[1]));
+return [
+  ...all("th:not([scope])"),
+  ...all("table").filter((one) => !one.caption?.textContent.trim() || !one.querySelector("th")),
+  ...all("svg").filter((one) => one.getAttribute("aria-hidden") !== "true"
+    && !(one.getAttribute("role") === "img" && one.getAttribute("aria-label"))),
+  ...all("[role=region]").filter((one) => !one.getAttribute("aria-label") || one.tabIndex !== 0),
+].map((one) => one.outerHTML.slice(0, 120)).concat(
+  levels.filter((level, place) => level > (levels[place - 1] || 0) + 1).map((level) => `h${level} too deep`));
+"""
 CONTRASTS = """
 const light = (c) => {
   const [r, g, b] = c.map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);

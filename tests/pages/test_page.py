@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from datetime import date
 from html.parser import HTMLParser
@@ -21,7 +22,7 @@ from benchbox.report.build import rediagnosed
 from benchbox.report.comparison_files import render_comparison_json
 from benchbox.report.comparison_text import counts_sentence, interval_text, ratio_text, rule_sentence
 from benchbox.report.diagnosis import full_text
-from benchbox.report.documents import read_documents
+from benchbox.report.documents import Documents, read_documents
 from benchbox.report.figures import STAR
 from benchbox.report.files import read_report, read_times, write_report
 from benchbox.report.html.answer import BOTTLENECKS, answer
@@ -31,12 +32,13 @@ from benchbox.report.html.pictures import pictures
 from benchbox.report.html.shapes import histogram, roofline_dot
 from benchbox.report.html.side_by_side import Mark, compare_with_first, configurations
 from benchbox.report.html.table import render_table
+from benchbox.report.html.template_files import with_code
 from benchbox.report.plan_view import plan_answers, plan_closing, render_plan_json
 from benchbox.report.plots.plot import report_labels
 from benchbox.report.plots.roofline import Point, Roofs
 from benchbox.report.sentences import case_hints
 from benchbox.report.text import case_labels, indented_json, significant
-from benchbox.schema import DevicePrice, Diagnosis, Interval, PlanJob, Prices, Report
+from benchbox.schema import SCHEMA_VERSION, DevicePrice, Diagnosis, Interval, PlanJob, Prices, Report
 from tests.factories import hostile_report, make_profile, make_report
 from tests.pages.data import make_sweep
 from tests.plans import simple_report
@@ -354,12 +356,57 @@ class TestFromFiles:
     def test_a_plan_alone(self, files: dict[str, Path]) -> None:
         found = read_documents([files["plan"]])
         page = render_page(*found)
-        for line in (*plan_answers(found.plans[0]), *plan_closing(found.plans[0])):
+        for line in (*plan_answers(found.plans[0]), *plan_closing(found.plans[0], 100)):
             assert html.escape(line) in page
         assert "<title>Plan · benchbox</title>" in page
         assert "no other beats" in page
         assert page.count('<th scope="row">') == len(found.plans[0].configurations)
         assert 'id="cases"' not in page
+
+    def test_a_plans_figures_stand_with_their_intervals(self) -> None:
+        prices = Prices(
+            currency="EUR",
+            date=date(2026, 1, 5),
+            grid_g_co2_per_kwh=400,
+            device=(DevicePrice(name="A100-SXM4-80GB", per_hour=2.0),),
+        )
+        job = PlanJob(samples=10**9, targets=("A100-SXM4-80GB",), counts=(1, 2, 4))
+        result = plan_job([simple_report()], job, 10**9, None, prices, load_profiles(), 2)
+        page = render_page([], plans=[result])
+        assert page.count('<th scope="col" class="number">80 %</th>') == 4
+        shown = len(result.configurations)
+        assert shown < 6
+        assert f"{shown} of 6 configurations are shown, the best first" in page
+        for one in result.configurations:
+            assert one.energy_j is not None
+            assert one.carbon_g is not None
+            for estimate, unit in ((one.energy_j, 3.6e6), (one.carbon_g, 1e3)):
+                spread = "–".join(significant(end / unit) for end in (estimate.low, estimate.high))
+                assert f'<td class="number">{spread}</td>' in page
+        assert page.count("<td>fits</td>") == len(result.configurations)
+
+    @pytest.mark.parametrize("name", ["comparison", "history", "plan"])
+    def test_each_kind_has_a_version_and_a_newer_one_is_refused_by_it(
+        self, name: str, files: dict[str, Path]
+    ) -> None:
+        document = json.loads(files[name].read_text())
+        assert document["schema_version"] == SCHEMA_VERSION
+
+        def read(**changes: object) -> Documents:
+            files[name].write_text(json.dumps({**document, **changes}))
+            return read_documents([files[name]])
+
+        told = f"{name}.json: written by a newer benchbox (schema {SCHEMA_VERSION + 1}; this one reads up to"
+        for more in ({}, {"a_field_of_later": 1}):
+            with pytest.raises(BadInputError, match=re.escape(told)) as caught:
+                read(schema_version=SCHEMA_VERSION + 1, **more)
+            assert "\n" not in str(caught.value)
+        with pytest.raises(BadInputError, match=f"not a {name}"):
+            read(a_field_of_later=1)
+        with pytest.raises(BadInputError, match="the first version is 1"):
+            read(schema_version=0)
+        del document["schema_version"]
+        assert sum(map(len, read())) == 1
 
     def test_a_plan_without_prices_says_so(self) -> None:
         job = PlanJob(samples=10**9, targets=("A100-SXM4-80GB",))
@@ -474,3 +521,8 @@ def test_a_profile_without_peaks_gives_no_meter() -> None:
     assert found.meters == ()
     assert found.no_ceiling is not None
     assert "FLOPs" in found.no_ceiling
+
+
+def test_what_stands_between_backticks_is_code_and_never_markup() -> None:
+    assert with_code("call `a <b>` first") == "call <code>a &lt;b&gt;</code> first"
+    assert with_code("a ` alone <i>") == "a ` alone &lt;i&gt;"

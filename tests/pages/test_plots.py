@@ -7,10 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from msgspec.structs import replace
 
 from benchbox.analyze.history import MIN_REPORTS_AT_A_LEVEL
@@ -62,6 +67,30 @@ def cells(plot: Plot, *row: str) -> list[str]:
     return list(found[len(row) :])
 
 
+def drawn(plot: Plot) -> Figure:
+    """The figure with the look that a file of it has, laid out."""
+    figures: list[Figure] = []
+
+    def draw() -> Figure:
+        figures.append(plot.draw())
+        return figures[0]
+
+    canvas.render(plot._replace(draw=draw), "png")
+    figures[0].draw_without_rendering()  # the file had more dots an inch
+    return figures[0]
+
+
+def tick_labels(axis: Axis) -> list[Text]:
+    """Those that are in the picture."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    return [tick.label1 for tick in ticks if low <= tick.get_loc() <= high and tick.label1.get_text()]
+
+
+def overlaps(boxes: Sequence[Bbox]) -> list[tuple[Bbox, Bbox]]:
+    return [(one, other) for one, other in combinations(boxes, 2) if one.overlaps(other)]
+
+
 class TestEveryKind:
     @pytest.mark.parametrize("kind", ONE_REPORT)
     def test_svg_is_the_same_on_every_call_and_keeps_its_text(self, kind: str, report: Report) -> None:
@@ -71,6 +100,22 @@ class TestEveryKind:
         words = texts(first)
         assert any("NVIDIA H100 80GB HBM3" in word for word in words)
         assert len(words) > 8
+
+    @pytest.mark.parametrize("kind", ["throughput", "scaling", "memory", "phases"])
+    def test_two_reports_with_long_names_are_not_cut_off(self, kind: str) -> None:
+        reports = [
+            make_sweep((16, 64, 256), name=f"NVIDIA GH200 {part} 144GB HBM3e", world_sizes=(1, 2))
+            for part in ("WWWWWW 480GB", "WWWWWW 120GB")
+        ]
+        figure = drawn(ONE_REPORT[kind](reports))
+        (legend,) = figure.legends
+        box, whole = legend.get_window_extent(), figure.bbox
+        assert whole.x0 <= box.x0
+        assert box.x1 <= whole.x1
+        for axes in figure.axes:
+            names = [label.get_window_extent() for label in tick_labels(axes.yaxis)]
+            assert all(name.x0 >= 0 for name in names if axes.get_visible())
+            assert overlaps(names) == []
 
     @pytest.mark.parametrize("kind", ONE_REPORT)
     def test_data_stands_beside_the_picture(self, kind: str, report: Report) -> None:
@@ -291,6 +336,29 @@ class TestOthers:
         assert "level changes" in words
         assert " 2 cases −9.1 %" in words or "2 cases −9.1 %" in words
 
+    def test_history_shows_a_case_that_is_no_longer_ok(self) -> None:
+        batches = (16, 64)
+        reports = [
+            make_sweep(batches, ("bf16",), created_at=f"2026-01-{day + 1:02d}T00:00:00Z") for day in range(5)
+        ]
+        failed = [
+            replace(c, outcome="oom", summary=None, attempts=()) if c.case.per_device_batch_size == 64 else c
+            for c in reports[0].cases
+        ]
+        late = [replace(one, cases=tuple(failed)) for one in reports[3:]]
+        plot = history([*reports[:3], *late])
+        assert "No longer ok: reference-cnn b64 bf16 is oom from 2026-01-04 00:00 on" in plot.description
+        rows = [row for row in plot.rows if row[0] == "reference-cnn b64 bf16"]
+        assert [row[2] for row in rows[:-1]] == [rows[0][2]] * 3
+        assert rows[-1][1:4] == ("2026-01-04 00:00", "oom", "–")
+        figure = drawn(plot)
+        assert "no longer ok" in [text.get_text() for text in figure.legends[0].get_texts()]
+        crosses = [line for line in figure.axes[0].get_lines() if line.get_marker() == "x"]
+        assert [list(cross.get_xdata()) for cross in crosses] == [[3], [3]]
+        # One report measured it and the next could not: that is told too, though it is no line.
+        alone = history([reports[0], late[0]])
+        assert "No longer ok: reference-cnn b64 bf16" in alone.description
+
     def test_a_plan_is_drawn_from_what_the_command_wrote(self, tmp_path: Path) -> None:
         prices = Prices(
             currency="EUR", date=date(2026, 1, 5), device=(DevicePrice(name="A100-SXM4-80GB", per_hour=2.0),)
@@ -302,7 +370,24 @@ class TestOthers:
         plot = plan(read_plan(path))
         assert len(plot.rows) == len(result.configurations)
         assert [row[-1] for row in plot.rows].count("yes") == len(result.front) > 0
-        assert {"EUR", "hours", "predicted"} <= set(texts(canvas.render(plot)))
+        words = texts(canvas.render(plot))
+        assert {"EUR", "hours", "predicted"} <= set(words)
+        named = [word for word in words if re.match(r"\d: \d × A100", word)]
+        assert len(named) == len(result.front)
+
+    @pytest.mark.parametrize("per_hour", [0.002, 2.0, 20_000.0])
+    def test_a_plans_axes_have_plain_numbers_that_stand_apart(self, per_hour: float) -> None:
+        price = DevicePrice(name="A100-SXM4-80GB", per_hour=per_hour)
+        prices = Prices(currency="EUR", date=date(2026, 1, 5), device=(price,))
+        job = PlanJob(samples=10**9, targets=("A100-SXM4-80GB",), counts=(1, 2, 4))
+        figure = drawn(plan(plan_job([simple_report()], job, 10**9, None, prices, load_profiles(), 100)))
+        (axes,) = figure.axes
+        for axis in (axes.xaxis, axes.yaxis):
+            shown = tick_labels(axis)
+            assert len(shown) > 1
+            assert all(float(label.get_text().replace(",", "")) > 0 for label in shown)
+            assert overlaps([label.get_window_extent() for label in shown]) == []
+        assert overlaps([text.get_window_extent() for text in axes.texts]) == []
 
     def test_a_plan_without_prices_has_no_front_to_draw(self) -> None:
         job = PlanJob(samples=10**9, targets=("A100-SXM4-80GB",))

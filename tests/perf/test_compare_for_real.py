@@ -24,4 +24,4 @@ def test_the_same_code_is_never_called_slower_and_five_percent_always(way: real.
     pairs = real.go(folder, way, NUM_PAIRS)
     assert len(pairs) == NUM_PAIRS
     assert not any(real.is_alarm(pair.same) for pair in pairs)
-    assert all(real.is_alarm(pair.slow) for pair in pairs)
+    assert all(real.is_found(pair.slow) for pair in pairs)

@@ -180,6 +180,12 @@ def test_the_command_explains_all_cases_or_one(report_file: Path) -> None:
         (("no-such-case",), "CASE: 'no-such-case' is no case of this report"),
         (("reference-cnn b64 fp16", "--try"), "--try: no suggestion to try was found"),
         (("--try", "--suite", "elsewhere.toml"), "elsewhere.toml"),
+        (("--device", "cpu"), "--device: goes with --try alone"),
+        (("--repetitions", "3"), "--repetitions: goes with --try alone"),
+        (
+            ("--try", "--device", "cpu"),
+            "--try: the report is of NVIDIA H100 80GB HBM3, and this would run on ",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(

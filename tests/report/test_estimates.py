@@ -23,7 +23,7 @@ from benchbox.report.estimates import (
     with_estimates,
 )
 from benchbox.report.files import read_report, write_report
-from benchbox.schema import Case, CaseEstimate, Interval, MemoryEstimate, SuiteEstimate
+from benchbox.schema import Case, CaseEstimate, Interval, MemoryEstimate, Report, SuiteEstimate
 from tests.factories import GIB, make_case, make_report
 
 HOSTILE = "\x1b[31m[bold]|<b>`rm -rf`\u202e\n# =1+1"
@@ -102,6 +102,18 @@ def test_csv_has_a_row_a_case_and_every_figure() -> None:
     assert estimate_cells(None) == {}
 
 
+def with_errors(report: Report, *errors_pct: float) -> Report:
+    """The report's first cases, foretold wrong by so much."""
+    estimates = {}
+    for result, error_pct in zip(report.cases, errors_pct, strict=False):
+        assert result.summary is not None
+        assert result.summary.peak_memory_allocated_bytes is not None
+        peak = round((1 + error_pct / 100) * result.summary.peak_memory_allocated_bytes)
+        case_id = result.case.case_id
+        estimates[case_id] = CaseEstimate(case_id=case_id, estimate=make_estimate(peak_allocated_bytes=peak))
+    return with_estimates(report, estimates)
+
+
 def test_an_error_is_the_estimate_over_what_was_measured(tmp_path: Any) -> None:
     report = make_report()
     known = report.cases[0].summary
@@ -125,7 +137,10 @@ def test_an_error_is_the_estimate_over_what_was_measured(tmp_path: Any) -> None:
     assert "it looks at its data" in section
     assert "+5.0 %" in section
     assert comparison_line(filled) == (
-        "allocated memory was foretold with an error of +5.0 % (median) and +5.0 % (worst)"
+        "allocated memory was foretold with an error of 5.0 % (median) and +5.0 % (worst)"
+    )
+    assert comparison_line(with_errors(report, 4.0, -6.0)) == (
+        "allocated memory was foretold with an error of 5.0 % (median) and -6.0 % (worst)"
     )
     write_report(filled, tmp_path / "report.json")
     assert read_report(tmp_path / "report.json") == filled

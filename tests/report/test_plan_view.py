@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from benchbox.analyze.plan_sources import measured_cases
 from benchbox.cli import app
 from benchbox.report.files import read_report, write_report
+from benchbox.report.text import significant
 from tests.factories import make_profile, make_report
 from tests.tables import profile
 
@@ -92,6 +94,64 @@ def test_markdown_json_and_csv_agree(inputs: list[str]) -> None:
     assert {one["basis"] for one in data["configurations"]} == {"measured", "predicted"}
     markdown = run(*inputs, "--format", "markdown", "--counts", "1", "--top", "3")
     assert sum(line.startswith("| ") for line in markdown.splitlines()) == 2 + 3
+
+
+def test_every_figure_stands_with_its_interval(inputs: list[str]) -> None:
+    here = [*inputs, "--counts", "1", "--target", "h100-sxm5-80gb"]
+    one = json.loads(run(*here, "--format", "json"))["configurations"][0]
+    row = next(csv.DictReader(io.StringIO(run(*here, "--format", "csv"))))
+    terminal, markdown = run(*here, "--top", "1"), run(*here, "--top", "1", "--format", "markdown")
+    units = {"time_s": (60.0, " min"), "cost": (1.0, ""), "energy_j": (3.6e6, ""), "carbon_g": (1e3, "")}
+    for name, (unit, word) in units.items():
+        assert one[name]["low"] < one[name]["value"] < one[name]["high"]
+        spread = "–".join(significant(one[name][end] / unit) for end in ("low", "high")) + word
+        assert spread in terminal
+        assert f"| {spread} |" in re.sub(" +", " ", markdown)
+        assert [float(row[name + end]) for end in ("", "_low", "_high")] == [
+            one[name][end] for end in ("value", "low", "high")
+        ]
+
+
+@pytest.mark.parametrize("samples", [10**3, 10**12, 2 * 10**14])
+def test_however_large_the_job_no_figure_is_cut_at_80_columns(inputs: list[str], samples: int) -> None:
+    data = run(*inputs, "--counts", "1,8", "--samples", str(samples), "--format", "json")
+    text = run(*inputs, "--counts", "1,8", "--samples", str(samples), "--top", "4")
+    assert max(map(len, text.splitlines())) <= 80
+    for one in json.loads(data)["configurations"][:4]:
+        for estimate, unit in ((one["energy_j"], 3.6e6), (one["carbon_g"], 1e3), (one["cost"], 1.0)):
+            if estimate is not None:
+                assert f"{significant(estimate['low'] / unit)}–{significant(estimate['high'] / unit)}" in text
+
+
+def test_how_many_configurations_are_not_listed_is_said_in_every_form(inputs: list[str]) -> None:
+    many = [*inputs, "--counts", "1-8"]
+    data = json.loads(run(*many, "--format", "json"))
+    total, listed = data["num_considered"], len(data["configurations"])
+    assert total > listed >= 100
+    assert data["num_listed"] == listed
+    rows = list(csv.DictReader(io.StringIO(run(*many, "--format", "csv"))))
+    assert len(rows) == listed
+    assert {(row["num_considered"], row["num_listed"]) for row in rows} == {(str(total), str(listed))}
+    said = f"15 of {total} configurations are shown, the best first; --format json and csv list {listed}"
+    assert said in " ".join(run(*many).split())
+    assert said in run(*many, "--format", "markdown")
+    few = [*inputs, "--counts", "1", "--target", "h100-sxm5-80gb"]
+    assert "are shown" not in run(*few)
+    assert "are shown" not in run(*few, "--format", "markdown")
+
+
+def test_a_plan_from_an_interrupted_run_says_so(inputs: list[str]) -> None:
+    path, here = Path(inputs[0]), [*inputs, "--counts", "1", "--format", "json"]
+    whole = read_report(path)
+    assert not any("interrupted" in note for note in json.loads(run(*here))["notes"])
+    last = replace(
+        whole.cases[-1], outcome=None, reason="the run was ended before it", attempts=(), summary=None
+    )
+    write_report(replace(whole, complete=False, cases=(*whole.cases[:-1], last)), path)
+    notes = json.loads(run(*here))["notes"]
+    said = [note for note in notes if "was interrupted: 1 of its 8 cases" in note]
+    assert len(said) == 1
+    assert said[0] in " ".join(run(*inputs).split())
 
 
 def test_options_override_the_job_file(inputs: list[str]) -> None:

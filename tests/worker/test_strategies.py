@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from benchbox.schema import RankResult, WorkerTask
+from benchbox.schema import MeasureSettings, RankResult, WorkerTask
 from benchbox.worker.all_reduce import BUCKET_BYTES
+from benchbox.worker.passes import _num_communication_steps
 from tests.worker.tasks import SMALL_CNN, make_case, make_task
 from tests.worker.together import results, torchrun, write_task
 
@@ -146,6 +148,14 @@ def test_communication_is_timed_on_every_rank(
         assert 0 < found.step_time_off_quickest_ns <= found.step_time_off_ns
         assert found.exposed_ns == pytest.approx(found.step_time_on_ns - found.step_time_off_ns, abs=2)
         assert found.exposed_interval_ns.low <= found.exposed_ns <= found.exposed_interval_ns.high
+
+
+@pytest.mark.parametrize(("step_s", "num_steps"), [(0.01, 12), (2.0, 5), (5.0, 1), (9.0, 0)])
+def test_so_many_steps_are_taken_for_it_as_leave_time_for_what_follows(step_s: float, num_steps: int) -> None:
+    """Six tenths of 42 s, less two steps at the beginning, for steps of both kinds."""
+    settings = MeasureSettings(timeout_s=42, num_communication_steps=12)
+    found = _num_communication_steps(settings, [round(step_s * 1e9)] * 3, time.monotonic_ns())
+    assert found == num_steps
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -30,8 +30,6 @@ def plan_section(result: PlanResult, place: int) -> PlanView:
     """``place`` sets the ids of its picture apart from those of other plans."""
     titles, rows = plan_table(result, MAX_ROWS)
     job, *answers = plan_answers(result)
-    spare = len(result.configurations) - len(rows)
-    more = [f"{spare} more configurations stand in the plan's JSON"] if spare else []
     figure, reason = None, None
     try:
         figure = inline(plan(result), f"plan{place}")
@@ -44,5 +42,5 @@ def plan_section(result: PlanResult, place: int) -> PlanView:
         no_figure=reason,
         titles=titles,
         rows=tuple(tuple(map(clean, row)) for row in rows),
-        notes=(*more, *map(clean, plan_closing(result))),
+        notes=tuple(map(clean, plan_closing(result, MAX_ROWS))),
     )

@@ -110,19 +110,33 @@ def panels(title: str, count: int, *, height: float = 3.4) -> tuple[Figure, list
 def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
     """One legend for all panels, outside of them, so that it hides no data."""
     if handles:
-        widths = [len(handle.get_label()) + 9 for handle in handles]
-        figure.legend(handles=list(handles), loc="outside lower center", ncols=_num_columns(widths))
+        columns = _num_columns([handle.get_label() for handle in handles], 72 * figure.get_figwidth())
+        figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
 
 
-def _num_columns(widths: Sequence[int], room: int = 130) -> int:
-    """As many as fit into 8.4 inches, each as wide as the widest label in it.
+def _num_columns(labels: Sequence[str], room_pt: float) -> int:
+    """As many as fit, each as wide as the widest label in it.
 
     matplotlib fills a legend column by column; the first ones are longer by one where it does not come out.
     """
+    import matplotlib as mpl
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    settings: Any = mpl.rcParams
+    font = FontProperties(size=settings["legend.fontsize"])
+    em = font.get_size_in_points()
+    handle, pad, gap, edge, border = (
+        em * settings[f"legend.{name}"]
+        for name in ("handlelength", "handletextpad", "columnspacing", "borderpad", "borderaxespad")
+    )
+    measure = TextToPath().get_text_width_height_descent
+    widths = [handle + pad + measure(label, font, ismath=False)[0] for label in labels]
     for columns in range(len(widths), 1, -1):
         rows, num_longer = divmod(len(widths), columns)
         ends = [place * rows + min(place, num_longer) for place in range(columns + 1)]
-        if sum(max(widths[start:end]) for start, end in pairwise(ends)) <= room:
+        used = sum(max(widths[start:end]) for start, end in pairwise(ends)) + gap * (columns - 1)
+        if used + 2 * (edge + border) <= room_pt:
             return columns
     return 1
 

@@ -27,6 +27,8 @@ class _Line(NamedTuple):
     """Place of the report in time, and the figures there."""
     changes: dict[int, float]
     """Place of the first report at a new level, and that level over the one before."""
+    failed: tuple[int, str] | None
+    """Place of the first report in which the case did not end ``ok`` any more, and how it ended."""
 
 
 def history(reports: Sequence[Report]) -> Plot:
@@ -40,8 +42,8 @@ def history(reports: Sequence[Report]) -> Plot:
 
 
 def history_plot(found: History) -> Plot:
-    """A line for each case that at least two reports measured, as a share of its first rate, and where its
-    level changed. Where there are more than fit, those that moved most are drawn.
+    """A line for each case that at least two reports have, as a share of its first rate, where its level
+    changed, and where it failed. Where there are more than fit, those that failed or moved most are drawn.
 
     Raises:
         NothingToPlotError: no case stands in two reports that can be compared with the newest.
@@ -49,8 +51,9 @@ def history_plot(found: History) -> Plot:
     from benchbox.analyze.history import measured_at
 
     seen = {(point.created_at, point.report) for case in found.cases for point in case.points}
+    seen |= {(one.created_at, one.report) for case in found.cases if (one := case.no_longer_ok)}
     ordered = sorted(seen, key=lambda report: (measured_at(report[0]), report[1]))
-    lines = [line for line in _lines(found, ordered) if len(line.points) > 1]
+    lines = [line for line in _lines(found, ordered) if len(line.points) > 1 or line.failed]
     if not lines:
         raise NothingToPlotError("history: no case was measured in two of the reports on one machine")
     kept = sorted(sorted(lines, key=_movement, reverse=True)[:MAX_LINES], key=lines.index)
@@ -64,11 +67,7 @@ def history_plot(found: History) -> Plot:
     ]
     never = case_labels([never.case for never in found.never_ok])
     notes += [f"{never[one.case.case_id]}: {never_ok_text(one.first)}." for one in found.never_ok]
-    rows = [
-        (line.label, dates[place], *_cells(line, place, point))
-        for line in lines
-        for place, point in line.points
-    ]
+    rows = [row for line in lines for row in _rows(line, dates)]
     return Plot(
         title=f"History: {len(ordered)} reports",
         description=_description(lines, dates),
@@ -88,6 +87,7 @@ def _lines(found: History, ordered: Sequence[tuple[str, str]]) -> list[_Line]:
             labels[course.case.case_id],
             [(places[point.report], point) for point in course.points],
             {places[change.report]: change.ratio for change in course.changes},
+            (places[failure.report], failure.outcome) if (failure := course.no_longer_ok) else None,
         )
         for course in found.cases
     ]
@@ -95,6 +95,12 @@ def _lines(found: History, ordered: Sequence[tuple[str, str]]) -> list[_Line]:
 
 def _description(lines: Sequence[_Line], dates: Sequence[str]) -> str:
     start = f"Samples/s of {len(lines)} cases over {len(dates)} reports; the first is 100 %."
+    failed = [
+        f"{clean(line.label)} is {line.failed[1]} from {dates[line.failed[0]]} on"
+        for line in lines
+        if line.failed
+    ]
+    start += f" No longer ok: {listing(failed)}." if failed else ""
     changes = [f"{text} from {dates[place]} on" for place, text in _changes(lines).items()]
     if changes:
         return f"{start} {'; '.join(changes)}."
@@ -121,12 +127,21 @@ def _span(percents: Sequence[float]) -> str:
     return f"{' to '.join(dict.fromkeys(ends))} %"
 
 
-def _cells(line: _Line, place: int, point: HistoryPoint) -> tuple[str, ...]:
-    level = _span([100 * (line.changes[place] - 1)]) if place in line.changes else ""
-    return (significant(point.samples_per_second, 4), _interval(point), _ratio(line, point), level)
+def _rows(line: _Line, dates: Sequence[str]) -> list[tuple[str, ...]]:
+    """A row a report that measured it, and one for that in which it failed."""
+    rows: list[tuple[str, ...]] = []
+    for place, point in line.points:
+        level = _span([100 * (line.changes[place] - 1)]) if place in line.changes else ""
+        rate = significant(point.samples_per_second, 4)
+        rows.append((line.label, dates[place], rate, _interval(point), _ratio(line, point), level))
+    if line.failed:
+        rows.append((line.label, dates[line.failed[0]], line.failed[1], UNKNOWN, UNKNOWN, ""))
+    return rows
 
 
 def _movement(line: _Line) -> float:
+    if line.failed:
+        return float("inf")
     rates = [point.samples_per_second for _, point in line.points]
     return max(rates) / min(rates) if min(rates) > 0 else 0.0
 
@@ -161,6 +176,9 @@ def _draw(title: str, kept: Sequence[_Line], lines: Sequence[_Line], dates: Sequ
             xycoords=("data", "axes fraction"), fontsize=8.5,
             ha="left" if place <= 0.75 * len(dates) else "right",
         )  # fmt: skip
+    if any(line.failed for line in kept):
+        cross = Line2D([], [], color=INK, marker="x", markeredgewidth=2, linestyle="--", label="no longer ok")
+        handles.append(cross)
     if changes:
         handles.append(Line2D([], [], color=INK, linestyle=(0, (4, 2)), label="level changes"))
     step = -(-len(dates) // 8)
@@ -180,4 +198,9 @@ def _draw_line(axes: Axes, line: _Line, color: str, marker: str, shade: float) -
     low = [end.low * share if end else rate for end, rate in zip(ends, rates, strict=True)]
     high = [end.high * share if end else rate for end, rate in zip(ends, rates, strict=True)]
     axes.plot(places, rates, color=color, marker=marker)
+    if line.failed:
+        ends_at = [places[-1], line.failed[0]]
+        level = [rates[-1]] * 2
+        axes.plot(ends_at, level, color=color, linestyle="--")
+        axes.plot(ends_at[1:], level[1:], color=color, marker="x", markersize=8, markeredgewidth=2)
     axes.fill_between(places, low, high, color=color, alpha=shade, linewidth=0)

@@ -20,7 +20,7 @@ from benchbox.report.plots.canvas import (
     legend_below,
     new_figure,
 )
-from benchbox.report.plots.plot import Plot, report_labels, short_label
+from benchbox.report.plots.plot import BarName, Plot, report_labels
 from benchbox.report.text import UNKNOWN, case_labels
 from benchbox.report.text import memory as in_bytes
 from benchbox.schema import CaseResult, MemoryEstimate, Report
@@ -49,7 +49,7 @@ MEASURED = (
 
 
 class _Row(NamedTuple):
-    label: str
+    name: BarName
     estimate: MemoryEstimate | None
     measured: dict[str, int]
     """By the summary's field; what is unknown is missing."""
@@ -94,8 +94,7 @@ def _rows(reports: Sequence[Report]) -> list[_Row]:
     for name, report in zip(report_labels(reports), reports, strict=True):
         labels = case_labels([result.case for result in report.cases])
         for result in report.cases:
-            label = labels[result.case.case_id]
-            shown = label if len(reports) == 1 else f"{label}, {name}"
+            shown = BarName(labels[result.case.case_id], name if len(reports) > 1 else None)
             measured = measured_bytes(result, report.environment.device)
             rows.append(_Row(shown, result.memory_estimate, measured, result.outcome or "not finished"))
     return rows
@@ -110,11 +109,11 @@ def _cells(row: _Row) -> tuple[str, ...]:
     measured = [row.measured.get(field) for _, field, _, _ in MEASURED]
     peak = row.estimate.peak_allocated_bytes if row.estimate else None
     texts = [UNKNOWN if value is None else in_bytes(value) for value in (peak, *parts, *measured)]
-    return (row.label, row.outcome, *texts)
+    return (row.name.whole(), row.outcome, *texts)
 
 
 def _draw(title: str, rows: Sequence[_Row]) -> Figure:
-    figure = new_figure(title, 8.4, 1.5 + 0.3 * len(rows))
+    figure = new_figure(title, 8.4, 1.5 + sum(row.name.height() for row in rows))
     axes = figure.subplots()
     axes.grid(visible=False, axis="y")
     longest = [max(row.measured.values(), default=0) / GIB for row in rows]
@@ -127,17 +126,12 @@ def _draw(title: str, rows: Sequence[_Row]) -> Figure:
             f"device {in_bytes(total)}", (total / GIB, 1), xycoords=("data", "axes fraction"), fontsize=8,
             ha="right", va="bottom",
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [_named(row) for row in rows], fontsize=8.5)
+    axes.set_yticks(range(len(rows)), [row.name.short(row.outcome) for row in rows], fontsize=8.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.set_xlabel("GiB")
     legend_below(figure, handles)
     return figure
-
-
-def _named(row: _Row) -> str:
-    label = short_label(row.label, 44)
-    return label if row.outcome == "ok" else f"{label} ({row.outcome})"
 
 
 def _draw_estimates(axes: Axes, rows: Sequence[_Row]) -> list[Any]:

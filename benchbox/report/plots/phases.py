@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchbox.errors import NothingToPlotError
 from benchbox.report.facts import phase_times
 from benchbox.report.plots.canvas import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, legend_below, new_figure
-from benchbox.report.plots.plot import Plot, report_labels, short_label
+from benchbox.report.plots.plot import BarName, Plot, report_labels
 from benchbox.report.text import case_labels, duration
 from benchbox.schema import PhaseTimes, Report
 
@@ -26,7 +26,7 @@ PHASES = (
 
 
 class _Row(NamedTuple):
-    label: str
+    name: BarName
     phases: PhaseTimes
     rate: float
 
@@ -66,9 +66,9 @@ def _rows(reports: Sequence[Report]) -> list[_Row]:
         for result in report.cases:
             timed = phase_times(result)
             if timed is not None:
-                label = labels[result.case.case_id]
+                shown = BarName(labels[result.case.case_id], name if len(reports) > 1 else None)
                 rate = result.summary.samples_per_second if result.summary else 0.0
-                rows.append(_Row(label if len(reports) == 1 else f"{label}, {name}", timed, rate))
+                rows.append(_Row(shown, timed, rate))
     return rows
 
 
@@ -76,11 +76,11 @@ def _cells(row: _Row) -> tuple[str, ...]:
     times = [getattr(row.phases, field) for _, field, _ in PHASES]
     shares = phase_shares(row.phases)
     cells = [f"{duration(t)} ({100 * share:.0f} %)" for t, share in zip(times, shares, strict=True)]
-    return (row.label, *cells, duration(sum(times)))
+    return (row.name.whole(), *cells, duration(sum(times)))
 
 
 def _draw(title: str, rows: Sequence[_Row]) -> Figure:
-    figure = new_figure(title, 8.4, 1.5 + 0.3 * len(rows))
+    figure = new_figure(title, 8.4, 1.5 + sum(row.name.height() for row in rows))
     axes = figure.subplots()
     places = range(len(rows))
     left = [0.0] * len(rows)
@@ -92,7 +92,7 @@ def _draw(title: str, rows: Sequence[_Row]) -> Figure:
     for place, row in enumerate(rows):
         whole = sum(getattr(row.phases, field) for _, field, _ in PHASES)
         axes.annotate(duration(whole), (101, place), va="center", fontsize=8.5, color=INK)
-    axes.set_yticks(places, [short_label(row.label, 44) for row in rows], fontsize=8.5)
+    axes.set_yticks(places, [row.name.short() for row in rows], fontsize=8.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, 112)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from benchbox.errors import NothingToPlotError
 from benchbox.report.plan_view import configuration_label
 from benchbox.report.plots.canvas import BLUE, INK, MUTED, VERMILION, legend_below, new_figure
-from benchbox.report.plots.plot import Plot, listing
+from benchbox.report.plots.plot import Plot, listing, short_label
 from benchbox.report.text import UNKNOWN, clean, significant
 from benchbox.schema import Configuration, Estimate, Interval, PlanResult
 from benchbox.schema.plan import Basis
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 MAX_NAMED = 8
@@ -103,23 +104,42 @@ def _draw(options: Sequence[_Option], best: Sequence[_Option], unit: str) -> Fig
         )
         axes.hlines(option.cost, *_ends(option.hours_interval), **look)
         axes.vlines(option.hours, *_ends(option.cost_interval), **look)
-    for option in best[:MAX_NAMED]:
+    # Numbers, with the names below: names lay over each other where options cost about the same.
+    for number, option in enumerate(best[:MAX_NAMED], 1):
         axes.annotate(
-            clean(option.label, 40), (option.hours, option.cost), textcoords="offset points", xytext=(6, 6),
-            fontsize=8,
+            str(number), (option.hours, option.cost), textcoords="offset points", xytext=(5, 5), fontsize=9,
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:,g}")
     axes.set_xlabel("hours")
     axes.set_ylabel(unit)
+    for axis, span in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        _plain_ticks(axis, *span)
     bases = dict.fromkeys(option.basis for option in options)
     handles = [Line2D([], [], color=_COLORS[b], marker=_MARKERS[b], linestyle="none", label=b) for b in bases]
     line: Any = "-" if len(best) > 1 else "none"
-    front = Line2D([], [], color=MUTED, marker="o", linestyle=line, label="no other is cheaper and quicker")
-    legend_below(figure, [*handles, front])
+    handles.append(
+        Line2D([], [], color=MUTED, marker="o", linestyle=line, label="no other is cheaper and quicker")
+    )
+    handles += [
+        Line2D(
+            [], [], color=_COLORS[o.basis], marker=_MARKERS[o.basis], linestyle="none",
+            label=f"{number}: {short_label(o.label, 60)}",
+        )
+        for number, o in enumerate(best[:MAX_NAMED], 1)
+    ]  # fmt: skip
+    legend_below(figure, handles)
     return figure
+
+
+def _plain_ticks(axis: Axis, low: float, high: float) -> None:
+    """A few plain numbers on a logarithmic axis: powers of ten, or where fewer than two lie on it others."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    few = high < 100 * low
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]) if few else LogLocator(numticks=6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def _ends(interval: Interval) -> tuple[float, float]:

@@ -39,6 +39,26 @@ def short_label(label: str, limit: int) -> str:
     return text if len(text) <= limit else f"…{text[len(text) - limit + 1 :]}"
 
 
+class BarName(NamedTuple):
+    """A case, and the report that it stands in where there are several."""
+
+    case: str
+    report: str | None
+
+    def whole(self) -> str:
+        """For the data."""
+        return self.case if self.report is None else f"{self.case}, {self.report}"
+
+    def short(self, outcome: str = "ok") -> str:
+        """For a bar: the report in a line of its own, or a long one would push the case out."""
+        case = short_label(self.case, 44) + ("" if outcome == "ok" else f" ({outcome})")
+        return case if self.report is None else f"{case}\n{short_label(self.report, 44)}"
+
+    def height(self) -> float:
+        """Inches that a bar with this name takes."""
+        return 0.3 if self.report is None else 0.4
+
+
 def report_labels(reports: Sequence[Report]) -> list[str]:
     """A name for each report: its device, with the date and then a number where that tells no two apart."""
     names = [clean(device_name(report.environment), 60) for report in reports]
