@@ -54,11 +54,15 @@ def _fragmentation_pct(memory: WorkerMemory) -> float | None:
 
 
 def headroom_bytes(
-    tried: BatchTry, devices: Sequence[DeviceFacts], memory_limit_bytes: int | None
+    tried: BatchTry, devices: Sequence[DeviceFacts], memory_limit_bytes: int | None, *, keeps_freed: bool
 ) -> int | None:
-    """What is left at the peak: of the smallest device, or of the limit on a CPU; ``None``: unknown."""
+    """What is left at the peak: of the smallest device, or of the limit on a CPU; ``None``: unknown.
+
+    The kernel keeps no high-water mark of private memory. What there is at the end is the peak only where the
+    host's allocator ``keeps_freed`` memory.
+    """
     if memory_limit_bytes is not None:
-        used_pct = tried.memory_limit_used_pct
+        used_pct = tried.memory_limit_used_pct if keeps_freed else None
         return None if used_pct is None else round(memory_limit_bytes * (1 - used_pct / 100))
     totals = [device.memory_total_bytes for device in devices if device.memory_total_bytes is not None]
     peak = tried.device_memory_used_bytes or tried.peak_memory_reserved_bytes

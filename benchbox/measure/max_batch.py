@@ -175,7 +175,12 @@ class MaxBatchRun:
             fragmentation_pct=None if largest is None else largest.fragmentation_pct,
             headroom_bytes=None
             if largest is None
-            else headroom_bytes(largest, self._site.environment.devices[: case.world_size], limit),
+            else headroom_bytes(
+                largest,
+                self._site.environment.devices[: case.world_size],
+                limit,
+                keeps_freed=self._settings.host_allocator == "tuned",
+            ),
             memory_limit_bytes=limit,
         )
 

@@ -32,7 +32,8 @@ class BatchTry(Record, frozen=True, kw_only=True):
     fragmentation_pct: NonNegative | None = None
     """Reserved less allocated memory, over reserved, of the rank where that is most; ``None`` on a CPU."""
     memory_limit_used_pct: NonNegative | None = None
-    """Of the limit of private memory, at the peak of the rank that came closest to it; on a CPU."""
+    """Of the limit of private memory, at the end of the try, by the rank that came closest to it; on a CPU.
+    The tuned host allocator keeps what is freed, so that this is the peak."""
     duration_s: NonNegative
 
 
@@ -56,7 +57,7 @@ class ConfigurationResult(Record, frozen=True, kw_only=True):
     """Of the try with the largest batch."""
     headroom_bytes: int | None
     """At the largest batch: the device's memory less its peak; on a CPU, the limit less the peak of private
-    memory, of the rank that came closest."""
+    memory, of the rank that came closest, where the tuned host allocator makes that known."""
     memory_limit_bytes: PositiveInt | None
     """Of private memory of each process, on a CPU."""
 

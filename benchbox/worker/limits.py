@@ -6,6 +6,10 @@ import resource
 from pathlib import Path
 from typing import Any
 
+# Each limit with the line of /proc/self/status that it bounds: for the address space the kernel keeps a
+# high-water mark, for data it tells what there is now.
+_BOUNDED = {"RLIMIT_AS": "VmPeak", "RLIMIT_DATA": "VmData"}
+
 
 def bound_memory(num_bytes: int) -> None:
     """Let allocations beyond ``num_bytes`` of private memory fail, which torch reports, before the kernel has
@@ -28,25 +32,16 @@ def bound_memory(num_bytes: int) -> None:
 
 def tightest_limit() -> dict[str, Any]:
     """``tightest_limit`` and ``tightest_limit_used_pct`` of the worker's memory; empty without a limit."""
+    status = _status()
     shares = []
-    for name, peak_bytes in _peaks(_status()).items():
+    for name, line in _BOUNDED.items():
         soft, _ = resource.getrlimit(getattr(resource, name))
-        if soft > 0 and soft != resource.RLIM_INFINITY:
-            shares.append((100 * peak_bytes / soft, name))
+        if soft > 0 and soft != resource.RLIM_INFINITY and line in status:
+            shares.append((100 * int(status[line].split()[0]) * 1024 / soft, name))
     if not shares:
         return {}
     used_pct, name = max(shares)
     return {"tightest_limit": name, "tightest_limit_used_pct": used_pct}
-
-
-def _peaks(status: dict[str, str]) -> dict[str, int]:
-    """Peaks of what limits bound, in bytes. The kernel keeps one of the address space alone. What of that is
-    no data, libraries most of all, is mapped once and stays, so what there is now is taken off."""
-    try:
-        peak, size, data = (int(status[line].split()[0]) * 1024 for line in ("VmPeak", "VmSize", "VmData"))
-    except (KeyError, ValueError):
-        return {}
-    return {"RLIMIT_AS": peak, "RLIMIT_DATA": peak - (size - data)}
 
 
 def _status() -> dict[str, str]:
