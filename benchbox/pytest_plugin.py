@@ -32,6 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--benchbox-threshold", default=2.0, type=float, help="smallest change that matters, in %%"
     )
+    group.addoption("--benchbox-memory-threshold", default=5.0, type=float, help="the same for peak memory")
+    group.addoption("--benchbox-energy-threshold", default=5.0, type=float, help="for joules per sample")
     group.addoption("--benchbox-across", default=[], action="append", help="a field that may differ")
     group.addoption("--benchbox-out", default=None, help="folder to keep the reports in, one folder a suite")
 
@@ -107,15 +109,20 @@ class SuiteFile(pytest.Module):
         }
         cases = tuple(case for case in self.suite.cases if case.case_id in selected)
         suite = msgspec.structs.replace(self.suite, cases=cases)
-        base = self._base()  # first: one that cannot be read is not worth minutes of measuring
-        thresholds = thresholds_of(self.config.getoption("--benchbox-threshold"))
-        across = check_across(self.config.getoption("--benchbox-across"))
-        kept = self.config.getoption("--benchbox-out")
+        option = self.config.getoption
+        thresholds = thresholds_of(
+            option("--benchbox-threshold"),
+            option("--benchbox-memory-threshold"),
+            option("--benchbox-energy-threshold"),
+        )
+        across = check_across(option("--benchbox-across"))
+        base = self._base(across)  # first: one that cannot be used is not worth minutes of measuring
+        kept = option("--benchbox-out")
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(kept or scratch, suite.name)
             if folder.exists():
                 raise WouldOverwriteError(f"{folder}: exists; remove it, or choose another --benchbox-out")
-            device = self.config.getoption("--benchbox-device")
+            device = option("--benchbox-device")
             with SuiteRun(suite, self.path.parent, folder, device=device, resume=False, force=False) as run:
                 for _ in run.events():
                     pass
@@ -137,15 +144,24 @@ class SuiteFile(pytest.Module):
                 f"{num_workers} test processes at once would be in each other's times; run suites with -n 0"
             )
 
-    def _base(self) -> Side | None:
-        """What the report that ``--benchbox-against`` names says of its cases."""
+    def _base(self, across: frozenset[str]) -> Side | None:
+        """What the report that ``--benchbox-against`` names says of its cases.
+
+        It need not have any of this suite's, but some of some suite's that is run: else all tests would pass
+        for want of anything to be worse than.
+        """
         against = self.config.getoption("--benchbox-against")
         if against is None:
             return None
-        from benchbox.analyze.matching import side_of
+        from benchbox.analyze.matching import has_case_in_common, side_of
+        from benchbox.errors import BadInputError
         from benchbox.report.files import read_report
 
-        return side_of(str(against), read_report(Path(against)))
+        base = side_of(str(against), read_report(Path(against)))
+        files = dict.fromkeys([self, *(item.getparent(SuiteFile) for item in self.session.items)])
+        if any(file is not None and has_case_in_common(base, file.suite.cases, across) for file in files):
+            return base
+        raise BadInputError(f"--benchbox-against: {against}: has no case in common with the suites")
 
 
 def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:

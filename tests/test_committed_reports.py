@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from benchbox.report.build import rediagnosed
+from benchbox.report.estimates import comparison_line, comparison_rows
 from benchbox.report.files import read_report
 from benchbox.report.html.page import render_page
 from benchbox.report.markdown import render_markdown
@@ -54,6 +56,21 @@ def test_a_committed_reports_verdicts_are_by_todays_rules(path: Path) -> None:
         if before.diagnosis != after.diagnosis
     }
     assert stale == {}
+
+
+def test_the_memory_that_the_docs_show_is_that_of_the_committed_reports() -> None:
+    shown = (ROOT / "docs/memory.md").read_text(encoding="utf-8")
+    quick, zero = (
+        read_report(path) for name in ("quick", "zero") for path in REPORTS if path.parent.name == name
+    )
+    _, rows = comparison_rows(quick)
+    assert rows
+    missing = [row for row in rows if f"| {' | '.join(row)} |" not in shown]
+    assert missing == []
+    line = comparison_line(zero)
+    assert line is not None
+    median, worst = re.findall(r"([\d.]+) %", line)
+    assert f"median {median} %, worst {worst} % off" in shown
 
 
 @OF_EACH

@@ -45,6 +45,12 @@ def written(report: Report, path: Path) -> Path:
     return path
 
 
+def few_cases(report: Report, number: int) -> Report:
+    """Its first ``number`` cases."""
+    suite = replace(report.suite, cases=report.suite.cases[:number])
+    return replace(report, suite=suite, cases=report.cases[:number])
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("reports")
@@ -57,6 +63,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     single = replace(report.cases[0], attempts=report.cases[0].attempts[:1])
     suite = replace(report.suite, cases=report.suite.cases[:1])
     written(replace(report, suite=suite, cases=(single,)), made / "single.json")
+    blind = (
+        replace(case, attempts=tuple(replace(a, devices=()) for a in case.attempts)) for case in report.cases
+    )
+    written(replace(report, cases=tuple(blind)), made / "blind.json")
+    written(few_cases(report, 1), made / "one.json")
     return made
 
 
@@ -71,6 +82,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("base", "driver", ["--across", "driver"], 0),
         ("single", "single", [], 0),
         ("single", "single", ["--strict"], 3),
+        ("base", "blind", [], 0),
+        ("base", "blind", ["--strict"], 3),
+        ("blind", "base", ["--strict"], 3),
+        ("blind", "blind", ["--strict"], 0),
+        ("base", "one", ["--strict"], 0),
     ],
 )
 def test_exit_codes(folder: Path, base: str, new: str, options: list[str], code: int) -> None:
@@ -124,6 +140,18 @@ def test_the_committed_reports_show_what_the_docs_show(monkeypatch: pytest.Monke
     assert result.exit_code == 1
 
 
+def test_a_figure_that_one_side_lacks_is_told_with_the_reason(folder: Path) -> None:
+    for sides, which in ((("base", "blind"), "new"), (("blind", "base"), "base")):
+        files = [folder / f"{name}.json" for name in sides]
+        says = f"energy of 5 cases: not measured in the {which} report"
+        for output_format in ("terminal", "markdown"):
+            assert says in invoke(*files, "--format", output_format).stdout
+        printed = invoke(*files, "--format", "github").stdout
+        assert printed.count(f"::energy inconclusive: not measured in the {which} report\n") == 5
+        found = json.loads(invoke(*files, "--format", "json").stdout)["comparisons"][0]["cases"][0]
+        assert [(m["verdict"], m["ratio"]) for m in found["metrics"][2:]] == [("inconclusive", None)]
+
+
 def test_what_to_say_when_the_difference_is_the_point(folder: Path) -> None:
     text = invoke(folder / "base.json", folder / "driver.json").stdout
     assert "driver: 580.95.05 -> 590.10" in text
@@ -173,6 +201,11 @@ def step_times(document: dict[str, Any]) -> list[int]:
     return times
 
 
+def telemetry(document: dict[str, Any]) -> dict[str, list[float]]:
+    columns: dict[str, list[float]] = document["cases"][0]["attempts"][0]["devices"][0]
+    return columns
+
+
 IN_TEXT: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda report: report[: len(report) // 2],
     "no JSON": lambda report: b"\x00\x01",
@@ -183,6 +216,8 @@ IN_TEXT: dict[str, Callable[[bytes], bytes]] = {
 IN_DOCUMENT: dict[str, Callable[[dict[str, Any]], object]] = {
     "wrong type": lambda document: document.update(complete="yes"),
     "negative time": lambda document: step_times(document).insert(0, -1),
+    "power beyond all": lambda document: telemetry(document)["power_w"].__setitem__(0, 1.7e308),
+    "energy beyond all": lambda document: telemetry(document)["energy_j"].__setitem__(0, 1.7e308),
     "id twice": lambda document: document["cases"].append(document["cases"][0]),
     "another list of cases": lambda document: document["suite"]["cases"].pop(),
     "newer": lambda document: document.update(schema_version=99),
@@ -205,6 +240,8 @@ def spoilt(report: bytes, kind: str) -> bytes:
         ("wrong type", "complete"),
         ("NaN", "JSON"),
         ("negative time", "step_time_ns"),
+        ("power beyond all", "power_w"),
+        ("energy beyond all", "energy_j"),
         ("id twice", "case"),
         ("another list of cases", "case"),
         ("newer", "newer benchbox"),

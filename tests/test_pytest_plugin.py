@@ -15,6 +15,7 @@ from benchbox import stats
 from benchbox.report.files import read_report, write_report
 from benchbox.schema import Report
 from tests import user_models
+from tests.factories import make_report
 from tests.runs import TINY, copy_user_models, environment, write_suite
 
 OTHERS = f"""
@@ -169,9 +170,21 @@ def test_how_a_report_is_held_against_another_can_be_said(called: Run) -> None:
     assert "not comparable with --benchbox-against" in done.stdout
     done = run_pytest(*asked, "--benchbox-across=torch", cwd=called.folder)
     assert "\nthroughput slower: " in done.stdout
-    done = run_pytest(*asked, "--benchbox-threshold=0", cwd=called.folder)
-    assert "--threshold" in done.stdout
+    for option in ("threshold", "memory-threshold", "energy-threshold"):
+        done = run_pytest(*asked, f"--benchbox-{option}=0", cwd=called.folder)
+        assert f"--{option}: 0 is not a percentage" in done.stdout
+        assert done.returncode == 1
+
+
+def test_a_base_without_a_case_of_the_suites_fails_before_anything_is_measured(called: Run) -> None:
+    write_report(make_report("cpu"), called.folder / "apart.json")
+    done = run_pytest(
+        "suites", "-k", "mlp", "--benchbox-against=apart.json", "--benchbox-out=apart", cwd=called.folder
+    )
     assert done.returncode == 1
+    assert "--benchbox-against: apart.json: has no case in common with the suites" in done.stdout
+    assert "passed" not in done.stdout
+    assert not (called.folder / "apart").exists()
 
 
 def test_a_base_that_cannot_be_read_is_told_before_anything_is_measured(called: Run) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,14 @@ from typer.testing import CliRunner
 
 from benchbox.cli import app
 from benchbox.errors import BadInputError
-from benchbox.measure.other_side import other_side
-from benchbox.measure.versus import SIDES, VersusRun, next_look
+from benchbox.measure.attempt import Tick
+from benchbox.measure.other_side import Surroundings, other_side
+from benchbox.measure.runner import Started
+from benchbox.measure.versus import SIDES, SideName, VersusRun, next_look
 from benchbox.plan.suite import load_suite
 from benchbox.report.files import read_report
-from tests.factories import make_case
+from benchbox.schema import AttemptResult, Case, Outcome
+from tests.factories import make_attempt, make_case, make_suite
 
 MODEL = """
 import time
@@ -142,6 +146,10 @@ def test_what_cannot_be_the_other_side_is_refused(tmp_path: Path) -> None:
     [
         (["--max-minutes", "5"], "--max-minutes: goes with --versus alone"),
         (["--threshold", "2"], "--threshold: goes with --versus alone"),
+        (["--memory-threshold", "2"], "--memory-threshold: goes with --versus alone"),
+        (["--energy-threshold", "2"], "--energy-threshold: goes with --versus alone"),
+        (["--versus", "x", "--memory-threshold", "0"], "--memory-threshold: 0 is not a percentage"),
+        (["--versus", "x", "--energy-threshold", "0"], "--energy-threshold: 0 is not a percentage"),
         (["--strict"], "--strict: goes with --versus alone"),
         (["--format", "csv"], "--format: goes with --versus alone"),
         (["--versus", "x", "--trace"], "--trace: cannot be had with --versus"),
@@ -175,6 +183,74 @@ def test_sides_take_turns_at_going_first(tmp_path: Path) -> None:
     ids = {case.case_id for case in suite.cases}
     first = [made._round(number, ids)[0][1][0] for number in range(6)]
     assert first == ["base", "new"] * 3
+
+
+class Faked(VersusRun):
+    """Three cases, three repetitions; attempts end at once, as ``outcomes`` says by case and side."""
+
+    def __init__(self, folder: Path, outcomes: dict[tuple[str, str], Outcome]) -> None:
+        suite = make_suite([make_case(seed=seed) for seed in range(3)])
+        here = Surroundings(sys.executable, {}, ())
+        super().__init__(suite, folder, folder, device="cpu", surroundings={"base": here, "new": here})
+        self.outcomes = outcomes
+
+    def _start_servers(self) -> None:
+        pass
+
+    def _attempt(
+        self, case: Case, number: int, side: SideName, num_total: int
+    ) -> Generator[tuple[SideName, Started | Tick | AttemptResult], None, None]:
+        assert len(self.attempts["base"]) + len(self.attempts["new"]) < num_total
+        outcome = self.outcomes.get((case.case_id, side), "ok")
+        done = make_attempt(case, number, outcome=outcome, **({} if outcome == "ok" else {"ranks": ()}))
+        self.attempts[side].append(done)
+        yield side, done
+
+
+def rounds_of(run: VersusRun) -> dict[str, list[list[int]]]:
+    """The numbers of each case's attempts, base's and new's."""
+    return {
+        case.case_id: [[a.attempt for a in run.attempts[side] if a.case_id == case.case_id] for side in SIDES]
+        for case in run.suite.cases
+    }
+
+
+def test_only_undecided_cases_go_on_and_looks_are_few(tmp_path: Path) -> None:
+    run = Faked(tmp_path, {})
+    first, second, third = (case.case_id for case in run.suite.cases)
+    answers = [[second, third], [first, third], []]  # what was decided is not taken up again
+    asked_after = []
+
+    def undecided() -> list[str]:
+        asked_after.append(len(run.attempts["new"]))
+        return answers[len(asked_after) - 1]
+
+    for _ in run.events(undecided, max_seconds=600):
+        pass
+    assert asked_after == [3 * 3, 3 * 3 + 2 * 2, 3 * 3 + 2 * 2 + 3]
+    expected = {first: 3, second: 5, third: 8}
+    assert rounds_of(run) == {case: [list(range(n))] * 2 for case, n in expected.items()}
+
+
+def test_all_decided_at_the_first_look_ends_it(tmp_path: Path) -> None:
+    run = Faked(tmp_path, {})
+    assert len(list(run.events(list, max_seconds=600))) == 3 * 3 * 2
+
+
+def test_without_time_left_the_suites_repetitions_are_all(tmp_path: Path) -> None:
+    run = Faked(tmp_path, {})
+    every = [case.case_id for case in run.suite.cases]
+    for _ in run.events(lambda: every, max_seconds=0):
+        pass
+    assert rounds_of(run) == {case: [[0, 1, 2]] * 2 for case in every}
+
+
+def test_a_case_that_failed_on_one_side_is_not_tried_again(tmp_path: Path) -> None:
+    first, second, third = (make_case(seed=seed).case_id for seed in range(3))
+    run = Faked(tmp_path, {(second, "new"): "oom"})
+    for _ in run.events(lambda: [second], max_seconds=600):
+        pass
+    assert rounds_of(run) == {first: [[0, 1, 2]] * 2, second: [[0]] * 2, third: [[0, 1, 2]] * 2}
 
 
 def test_a_second_run_leaves_the_first_ones_folder_alone(tmp_path: Path) -> None:

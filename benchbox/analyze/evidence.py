@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from benchbox.analyze.energy import joules_per_sample
+from benchbox.analyze.energy import EnergySource, joules_per_sample
 from benchbox.analyze.ranks import longest_steps
 from benchbox.schema import AttemptResult, Case, CaseResult, Outcome, Report
 from benchbox.schema.comparison import Metric
@@ -24,6 +24,8 @@ class AttemptFigures(NamedTuple):
     """Of ``log_rate``, by the steps alone."""
     log_figures: dict[Metric, float]
     """Memory and energy, those that are known."""
+    energy_source: EnergySource | None = None
+    """How the energy was read."""
 
 
 class CaseEvidence(NamedTuple):
@@ -41,8 +43,8 @@ def report_evidence(report: Report) -> list[CaseEvidence]:
 
 
 def case_evidence(result: CaseResult) -> CaseEvidence:
-    """The evidence of one case. A case that failed once has no figures, as in the report."""
-    usable = result.attempts if result.outcome in ("ok", None) else ()
+    """The evidence of one case. A case that failed once, or is not finished, has no figures."""
+    usable = result.attempts if result.outcome == "ok" else ()
     return CaseEvidence(
         result.case,
         result.outcome,
@@ -63,13 +65,15 @@ def _figures(attempt: AttemptResult, case: Case) -> AttemptFigures:
     if resident > 0:
         figures["peak_host_rss_bytes"] = math.log(resident)
     energy = joules_per_sample([attempt], case.global_batch_size) if attempt.devices else None
+    source = None
     if energy is not None and energy[0] > 0:
-        figures["joules_per_sample"] = math.log(energy[0])
+        figures["joules_per_sample"], source = math.log(energy[0]), energy[1]
     return AttemptFigures(
         attempt=attempt.attempt,
         log_rate=math.log(case.global_batch_size * len(steps) / sum(steps) * 1e9),
         rate_variance_within=relative_variance_of_mean(steps),
         log_figures=figures,
+        energy_source=source,
     )
 
 

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NamedTuple
 
-from benchbox.analyze.identity import environment_differences, meaning
-from benchbox.errors import BadInputError
+from benchbox.analyze.identity import environment_differences, meaning, same_case_twice
 from benchbox.schema import SCHEMA_VERSION, AttemptResult, Case, Environment, Interval, Outcome, Report
 from benchbox.schema.history import (
     AttemptTimes,
@@ -19,12 +18,15 @@ from benchbox.schema.history import (
     HistoryPoint,
     LeftOut,
     LevelChange,
+    NeverOk,
     ReportTimes,
 )
 from benchbox.stats import mean, median
 
 MIN_REPORTS_AT_A_LEVEL = 2
 """One bad run is no new level."""
+LEAST_REPORTS = 2 * MIN_REPORTS_AT_A_LEVEL
+"""That can show a change of level."""
 LEAST_NOISE = 0.002
 """Of a report's throughput, as a share: levels closer than a few times this are one."""
 LEAST_CHANGE = 0.02
@@ -46,8 +48,8 @@ class ReportRates(NamedTuple):
 
 
 _Course = list[tuple[ReportRates, Case, float, Interval | None]]
-_Failures = dict[str, FirstFailure]
-"""By what the case means."""
+_Failures = dict[str, tuple[Case, FirstFailure]]
+"""By what the case means, and the case as the newest report has it."""
 
 
 def rates_of(name: str, report: Report | ReportTimes) -> ReportRates:
@@ -74,7 +76,7 @@ def history_of(reports: Sequence[ReportRates], across: frozenset[str] = frozense
     Reports whose environment differs from the newest one's, but for fields in ``across``, are left out.
 
     Raises:
-        BadInputError: with fields in ``across`` left out, two cases of one report are the same.
+        BadInputError: two cases of one report are the same, with fields in ``across`` left out.
     """
     ordered = sorted(reports, key=lambda report: measured_at(report.created_at))
     kept, left_out = [], []
@@ -90,13 +92,18 @@ def history_of(reports: Sequence[ReportRates], across: frozenset[str] = frozense
             kept.append(report)
     meanings = _Meanings(across)
     failures = _failures(kept, meanings)
+    courses = _courses(kept, meanings)
     return History(
         schema_version=SCHEMA_VERSION,
         num_reports=len(reports),
         cases=tuple(
-            _case_history(course, failures.get(key)) for key, course in _courses(kept, meanings).items()
+            _case_history(course, failures[key][1] if key in failures else None)
+            for key, course in courses.items()
         ),
         left_out=tuple(left_out),
+        never_ok=tuple(
+            NeverOk(case=case, first=first) for key, (case, first) in failures.items() if key not in courses
+        ),
     )
 
 
@@ -118,8 +125,9 @@ def _failures(reports: Sequence[ReportRates], meanings: _Meanings) -> _Failures:
         for case, _, _ in report.log_rates if failures else ():
             failures.pop(meanings[case], None)
         for case, outcome in report.failed:
-            first = FirstFailure(report=report.name, created_at=report.created_at, outcome=outcome)
-            failures.setdefault(meanings[case], first)
+            now = FirstFailure(report=report.name, created_at=report.created_at, outcome=outcome)
+            _, first = failures.get(meanings[case], (case, now))
+            failures[meanings[case]] = case, first
     return failures
 
 
@@ -129,10 +137,7 @@ def _courses(reports: Sequence[ReportRates], meanings: _Meanings) -> dict[str, _
         for case, log_rate, interval in report.log_rates:
             course = courses.setdefault(meanings[case], [])
             if course and course[-1][0] is report:
-                raise BadInputError(
-                    f"--across: {report.name}: cases {course[-1][1].case_id} and {case.case_id} would be the "
-                    "same one"
-                )
+                raise same_case_twice(report.name, course[-1][1], case)
             course.append((report, case, log_rate, interval))
     return courses
 
@@ -170,7 +175,7 @@ def level_changes(values: Sequence[float]) -> list[int]:
     of neighbours, which a few changes of level hardly touch; the penalty is a multiple of log n, as for the
     Bayesian information criterion.
     """
-    if len(values) < 2 * MIN_REPORTS_AT_A_LEVEL:
+    if len(values) < LEAST_REPORTS:
         return []
     import numpy as np
     import ruptures

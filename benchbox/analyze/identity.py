@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from benchbox.errors import BadInputError
-from benchbox.schema import Case, Environment, NodeEnvironment
+from benchbox.schema import Case, Environment, MeasureSettings, NodeEnvironment
 from benchbox.schema.comparison import IdentityDifference
 
 GROUPS = (
@@ -73,6 +73,10 @@ _FIELDS: dict[str, str | None] = {
     "software.num_threads": "threads",
     "software.num_interop_threads": "threads",
     "host_allocator": "host_allocator",
+    "host.memory_total_bytes": None,
+    "host.memory_limit_bytes": None,
+    "host.container": None,
+    "host.virtual_machine": None,
     "host.kernel": None,
     "host.os": None,
     "host.libc": None,
@@ -80,6 +84,8 @@ _FIELDS: dict[str, str | None] = {
     "software.numpy": None,
     "benchbox": None,
 }
+_SETTINGS_OF_ENVIRONMENTS = ("host_allocator", "num_threads", "cudnn_benchmark")
+"""Settings of measuring that the environment's facts show as they came out."""
 _ALLOCATOR_PREFIXES = ("MALLOC_", "GLIBC_TUNABLES")
 _THREAD_PREFIXES = ("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_")
 _PLACES = ("_HOME", "_PATH", "_DIR", "_ROOT", "_VERSION", "CUDA_VISIBLE_DEVICES")
@@ -121,6 +127,18 @@ def environment_differences(
     return sorted(found, key=lambda difference: difference.across is None)
 
 
+def settings_differences(base: MeasureSettings, new: MeasureSettings) -> list[IdentityDifference]:
+    """How differently the two were measured. It is only told: it changes how sure a figure is, and seldom the
+    figure."""
+    names = [name for name in MeasureSettings.__struct_fields__ if name not in _SETTINGS_OF_ENVIRONMENTS]
+    values = [(name, _word(getattr(base, name)), _word(getattr(new, name))) for name in names]
+    return [
+        IdentityDifference(field=f"measure.{name}", base=before, new=after, across=None)
+        for name, before, after in values
+        if before != after
+    ]
+
+
 def workload_difference(base: Case, new: Case) -> list[str]:
     """The fields by which two cases with the same axes are not the same work; empty where axes differ too."""
     differing = [name for name in CASE_FIELDS if getattr(base, name) != getattr(new, name)]
@@ -138,6 +156,14 @@ def meaning(case: Case, ignored: frozenset[str]) -> str:
         if name not in ignored and (value := getattr(case, name)) is not None
     }
     return msgspec.json.encode(fields, order="sorted").decode()
+
+
+def same_case_twice(report: str, first: Case, second: Case) -> BadInputError:
+    """For two cases of ``report`` that mean the same, if only without the fields to be ignored."""
+    which = f"{report}: cases {first.case_id} and {second.case_id}"
+    if meaning(first, frozenset()) == meaning(second, frozenset()):
+        return BadInputError(f"{which} are the same one under two ids; take one of them out")
+    return BadInputError(f"--across: {which} would be the same one")
 
 
 def axes_of(case: Case, ignored: frozenset[str]) -> str:

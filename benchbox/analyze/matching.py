@@ -15,10 +15,11 @@ from benchbox.analyze.identity import (
     axes_of,
     environment_differences,
     meaning,
+    same_case_twice,
+    settings_differences,
     workload_difference,
 )
-from benchbox.errors import BadInputError
-from benchbox.schema import SCHEMA_VERSION, Report
+from benchbox.schema import SCHEMA_VERSION, Case, Report
 from benchbox.schema.comparison import (
     CaseComparison,
     ComparedReport,
@@ -65,9 +66,10 @@ def compare_sides(
     """Every case of both reports; see :func:`benchbox.analyze.compare.compare_cases`.
 
     Raises:
-        BadInputError: with fields in ``across`` left out, two cases of one report are the same.
+        BadInputError: two cases of one report are the same, with fields in ``across`` left out.
     """
     differences = environment_differences(base.report.environment, new.report.environment, across)
+    differences += settings_differences(base.report.suite.measure, new.report.suite.measure)
     matched = _match(base, new, across)
     forbidding = [d.field for d in differences if d.across is not None and not d.lifted]
     if forbidding:
@@ -95,6 +97,17 @@ def compare_sides(
     )
 
 
+def has_case_in_common(base: Side, cases: Sequence[Case], across: frozenset[str]) -> bool:
+    """Whether a report of ``cases`` could be held against ``base`` in any of them.
+
+    Raises:
+        BadInputError: as :func:`compare_sides`.
+    """
+    planned = [CaseEvidence(case, None, None, ()) for case in cases]
+    matched = _match(base, base._replace(name="the suite", evidence=planned), across)
+    return bool(matched.pairs or matched.unlike)
+
+
 def _match(base: Side, new: Side, across: frozenset[str]) -> _Matched:
     before = _by_meaning(base, across)
     pairs, added = [], []
@@ -119,10 +132,7 @@ def _by_meaning(side: Side, across: frozenset[str]) -> dict[str, CaseEvidence]:
     for evidence in side.evidence:
         first = found.setdefault(meaning(evidence.case, across), evidence)
         if first is not evidence:
-            raise BadInputError(
-                f"--across: {side.name}: cases {first.case.case_id} and {evidence.case.case_id} would be the "
-                "same one"
-            )
+            raise same_case_twice(side.name, first.case, evidence.case)
     return found
 
 

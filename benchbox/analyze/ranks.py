@@ -18,6 +18,9 @@ from benchbox.stats import mean, mean_interval
 STRAGGLER_PCT = 5.0
 """A rank that is slower by less is not named, however sure the difference: nobody would act on it."""
 
+STEPS_DIFFER_PCT = 5.0
+"""A communication pass whose steps differ by less from the measured ones is taken to be about them."""
+
 
 class RankSummary(NamedTuple):
     """The fields of :class:`~benchbox.schema.CaseSummary` with these names; unknown with a single rank."""
@@ -107,6 +110,32 @@ def all_reduce_ceilings(results: Sequence[CaseResult]) -> tuple[AllReduceCeiling
             world_size = result.case.world_size
             best[world_size] = max(reached, best.get(world_size, 0.0))
     return tuple(AllReduceCeiling(world_size=n, bytes_per_s=rate) for n, rate in sorted(best.items()))
+
+
+class OtherSteps(NamedTuple):
+    """The slowest rank's mean step as measured, and with collectives in the communication pass, in ns."""
+
+    measured_ns: float
+    in_pass_ns: float
+
+
+def steps_that_differ(attempts: Sequence[AttemptResult], slowest_rank: int | None) -> OtherSteps | None:
+    """Both, where they differ by more than both intervals and by at least :data:`STEPS_DIFFER_PCT`.
+
+    The pass's own interval is that of the exposed time, as for a rank's own work. Steps that others on the
+    machine disturbed, in the pass or before, make such a difference; the share then is of other steps than
+    those that were measured.
+    """
+    rank = next((r for a in attempts for r in a.ranks if r.rank == slowest_rank and r.communication), None)
+    if rank is None or rank.communication is None or not rank.step_time_ns:
+        return None
+    measured_ns, in_pass_ns = mean(rank.step_time_ns), float(rank.communication.step_time_on_ns)
+    (low, high), exposed = mean_interval(rank.step_time_ns), rank.communication.exposed_interval_ns
+    noise_ns = (high - low) / 2 + (exposed.high - exposed.low) / 2
+    apart_ns = abs(measured_ns - in_pass_ns)
+    if apart_ns <= noise_ns or apart_ns < measured_ns * STEPS_DIFFER_PCT / 100:
+        return None
+    return OtherSteps(measured_ns, in_pass_ns)
 
 
 def own_work_ns(attempts: Sequence[AttemptResult]) -> dict[int, int]:

@@ -57,7 +57,14 @@ class Looks:
         return case
 
     def undecided(self) -> list[str]:
-        """The ids of the cases of which some figure is not decided at the latest look."""
+        """The ids of the cases of which some figure is not decided at the latest look, and more attempts may
+        decide it."""
         if self._latest is None:
             return []
-        return [case.case.case_id for case in self._latest.cases if case.is_undecided()]
+        return [case.case.case_id for case in self._latest.cases if _may_be_decided(case)]
+
+
+def _may_be_decided(case: CaseComparison) -> bool:
+    """Not by a figure alone that one side does not measure."""
+    measured = [metric for metric in case.metrics if metric.ratio is not None]
+    return "inconclusive" in (case.verdict, *(metric.verdict for metric in measured))

@@ -58,6 +58,12 @@ def run(
         float | None,
         typer.Option(help="--versus: smallest change of throughput that matters, in %. Default: 2."),
     ] = None,
+    memory_threshold: Annotated[
+        float | None, typer.Option(help="--versus: the same for peak memory. Default: 5.")
+    ] = None,
+    energy_threshold: Annotated[
+        float | None, typer.Option(help="--versus: the same for joules per sample. Default: 5.")
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="--versus: exit with 3 where noise hides the answer.")
     ] = False,
@@ -95,6 +101,8 @@ def run(
         only_with={
             "--max-minutes": max_minutes is not None,
             "--threshold": threshold is not None,
+            "--memory-threshold": memory_threshold is not None,
+            "--energy-threshold": energy_threshold is not None,
             "--strict": strict,
             "--format": output_format is not None,
         },
@@ -119,13 +127,14 @@ def run(
             raise BadInputError("--versus: compares on one machine")
         if resume:
             raise BadInputError("--resume: cannot go on with a --versus; start anew")
+        from benchbox.analyze.compare import thresholds_of
         from benchbox.cli.versus import VersusOptions, run_versus
 
         options = VersusOptions(
             versus,
             folder,
             device,
-            threshold_pct=2.0 if threshold is None else threshold,
+            thresholds=thresholds_of(threshold, memory_threshold, energy_threshold),
             max_minutes=30.0 if max_minutes is None else max_minutes,
             strict=strict,
             force=force,

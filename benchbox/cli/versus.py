@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from benchbox.analyze.sequential import Looks
     from benchbox.measure.versus import SideName, VersusRun
     from benchbox.schema import Report, Suite
-    from benchbox.schema.comparison import Comparison
+    from benchbox.schema.comparison import Comparison, Thresholds
 
 COMPARISON_NAME = "comparison.json"
 
@@ -28,7 +28,7 @@ class VersusOptions(NamedTuple):
     other: Path
     folder: Path
     device: str
-    threshold_pct: float
+    thresholds: Thresholds
     max_minutes: float
     strict: bool
     force: bool
@@ -41,7 +41,6 @@ def run_versus(suite: Suite, suite_dir: Path, options: VersusOptions, console: C
 
     Writes both reports and ``comparison.json`` under the folder, after Ctrl-C too.
     """
-    from benchbox.analyze.compare import thresholds_of
     from benchbox.analyze.identity import GROUPS
     from benchbox.analyze.sequential import Looks
     from benchbox.cli.compare import exit_code, show_comparisons
@@ -50,7 +49,7 @@ def run_versus(suite: Suite, suite_dir: Path, options: VersusOptions, console: C
     from benchbox.report.comparison_files import render_comparison_json
     from benchbox.report.files import write_text
 
-    looks = Looks(thresholds_of(options.threshold_pct), frozenset(GROUPS))
+    looks = Looks(options.thresholds, frozenset(GROUPS))
     if not 0 < options.max_minutes < 1e6:
         raise BadInputError(f"--max-minutes: {options.max_minutes:g} is not a number of minutes above 0")
     if options.output_format != "terminal":  # standard output is the comparison's

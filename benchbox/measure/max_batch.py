@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 from benchbox.measure import cgroup
-from benchbox.measure.batch_tries import fragmentation_pct, headroom_bytes, summarize_try
+from benchbox.measure.batch_tries import headroom_bytes, summarize_try
 from benchbox.measure.site import Site
 from benchbox.plan.batch_search import DEFAULT_PRECISION_PCT, Search
 from benchbox.plan.configurations import configurations, with_batch_size
@@ -172,10 +172,15 @@ class MaxBatchRun:
             largest_batch_size=search.largest,
             smallest_failing_batch_size=search.smallest_failing,
             fastest_batch_size=None if fastest is None else fastest.per_device_batch_size,
-            fragmentation_pct=None if largest is None else fragmentation_pct(largest),
+            fragmentation_pct=None if largest is None else largest.fragmentation_pct,
             headroom_bytes=None
             if largest is None
-            else headroom_bytes(largest, self._site.environment.devices[: case.world_size], limit),
+            else headroom_bytes(
+                largest,
+                self._site.environment.devices[: case.world_size],
+                limit,
+                keeps_freed=self._settings.host_allocator == "tuned",
+            ),
             memory_limit_bytes=limit,
         )
 

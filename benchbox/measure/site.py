@@ -10,6 +10,7 @@ from types import TracebackType
 from benchbox.measure.attempt import Tick, unsupported, watch_attempt
 from benchbox.measure.devices import find_devices, name_slice
 from benchbox.measure.environment import describe_environment
+from benchbox.measure.host_adam import build_host_adam, needs_host_adam
 from benchbox.measure.launch import WorkerServer, worker_variables
 from benchbox.measure.nvml import Nvml
 from benchbox.measure.placement import Placement, default_num_threads
@@ -52,6 +53,8 @@ class Site:
         self._python = python
         self._added_variables = dict(variables or {})
         self._servers: dict[bool, WorkerServer] = {}  # by whether it has imported DeepSpeed
+        self._has_built_host_adam = False
+        self._no_host_adam: str | None = None
         self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> Site:
@@ -85,13 +88,23 @@ class Site:
         )
 
     def attempt(self, task: WorkerTask) -> Generator[Tick | AttemptResult, None, None]:
-        """Run ``task``; as :func:`watch_attempt`. No process is started for what cannot run here."""
+        """Run ``task``; as :func:`watch_attempt`. Nothing of it is started where it cannot run here."""
         reason = self.why_unsupported(task.case)
+        if reason is None and needs_host_adam(task.case):
+            reason = yield from self.host_adam(task.case)
         if reason is not None:
             yield unsupported(task.case, task.attempt, reason)
             return
         server, sampler = self.running_server(task.case), self.sampler(task.case)
         yield from watch_attempt(server, task, sampler, self.rank_variables(task.case))
+
+    def host_adam(self, case: Case) -> Generator[Tick, None, str | None]:
+        """Build what ``case`` needs to update weights on the host, once; why that cannot be done."""
+        if not self._has_built_host_adam:
+            server, variables = self.running_server(case), self.rank_variables(case)
+            self._no_host_adam = yield from build_host_adam(server, variables)
+            self._has_built_host_adam = True
+        return self._no_host_adam
 
     def rank_variables(self, case: Case) -> dict[str, str]:
         """The environment of the ranks of ``case``, on top of the server's."""

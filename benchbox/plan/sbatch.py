@@ -32,7 +32,7 @@ def batch_file(suite: Suite, suite_argument: str, job: Job) -> str:
     """The file's text. The machines are asked for as a whole: a neighbour would be measured too.
 
     Raises:
-        BadInputError: a value holds what a line of a batch file cannot, or is no time.
+        BadInputError: a value is empty or holds what a line of a batch file cannot, or is no time.
     """
     if job.time is not None and not _TIME.fullmatch(job.time):
         raise BadInputError(f"--time: {quoted(job.time)} is no time that sbatch knows, such as 02:00:00")
@@ -50,6 +50,8 @@ def batch_file(suite: Suite, suite_argument: str, job: Job) -> str:
     for name, value in {**options, "SUITE": suite_argument, "--out": out}.items():
         if value is not None and not value.isprintable():
             raise BadInputError(f"{name}: {quoted(value)} holds a character that a batch file cannot")
+        if value is not None and not value.strip():
+            raise BadInputError(f"{name}: is empty; name something, or leave it out")
     directives = [f"{name}={shlex.quote(value)}" for name, value in options.items() if value is not None]
     # A part of a job's name may be the shell's to fill in; all else is quoted.
     folder = f'{shlex.quote(out)}"$SLURM_JOB_ID"' if job.out is None else shlex.quote(out)

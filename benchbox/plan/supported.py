@@ -67,7 +67,7 @@ def _deepspeed(case: Case, machine: Machine) -> str | None:
         return f"{case.strategy} needs deepspeed, which is not installed"
     if case.strategy.endswith("-offload") and not _one_is_there(_CXX):
         return (
-            f"{case.strategy} needs DeepSpeedCPUAdam, which is compiled at first use, "
+            f"{case.strategy} needs DeepSpeedCPUAdam, which has to be compiled, "
             f"and none of {', '.join(_CXX)} is there"
         )
     return None

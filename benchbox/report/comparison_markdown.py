@@ -33,6 +33,7 @@ def render_comparison_markdown(comparison: Comparison, max_rows: int = MAX_ROWS)
         for case in ordered[:max_rows]
         if words.is_worse_elsewhere(case)
     ]
+    notes += [f"inconclusive: {line}" for line in words.not_compared(comparison)]
     notes += [f"added: {labels[case.case_id]}" for case in comparison.added[:max_rows]]
     notes += [f"missing: {labels[case.case_id]}" for case in comparison.missing[:max_rows]]
     notes += [f"differs: {words.difference_text(d)}" for d in words.forbidding(comparison)]
@@ -72,6 +73,10 @@ def github_annotations(comparison: Comparison) -> list[str]:
         lines.append(_command("error", "not comparable", fields))
     if not comparison.cases:
         lines.append(_command("error", "not comparable", words.counts_sentence(comparison)))
+    if comparison.cases and comparison.missing:
+        told = ", ".join(labels[case.case_id] for case in comparison.missing)
+        number = f"{len(comparison.missing)} of the base report's cases"
+        lines.append(_command("warning", f"missing: {number}", f"not in the new report: {told}"))
     unclear = [case for case in comparison.cases if case.is_undecided() and not case.is_worse()]
     lines += [
         _command("warning", labels[case.case.case_id], words.undecided_sentence(case))

@@ -33,6 +33,7 @@ def comparison_view(comparison: Comparison) -> RenderableType:
         for c in ordered[:MAX_ROWS]
         if words.is_worse_elsewhere(c)
     ]
+    parts += [Text(f"inconclusive  {line}", style="yellow") for line in words.not_compared(comparison)]
     for cases, word in ((comparison.added, "added"), (comparison.missing, "missing")):
         parts += [Text(f"{word}  {labels[case.case_id]}", style="yellow") for case in cases[:MAX_ROWS]]
     parts += _differences(comparison)

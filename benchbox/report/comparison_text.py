@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from benchbox.analyze.compare import LEAST_FOR_SPEEDS
 from benchbox.report.text import UNKNOWN, case_labels, clean, energy, memory, significant
 from benchbox.schema import Case
 from benchbox.schema.comparison import (
@@ -44,8 +45,8 @@ def worst_first(cases: Sequence[CaseComparison]) -> list[CaseComparison]:
 
 
 def ratio_text(metric: MetricComparison) -> str:
-    """``0.971``."""
-    return _factor(metric.ratio)
+    """``0.971``; unknown where the two are not compared."""
+    return UNKNOWN if metric.ratio is None else _factor(metric.ratio)
 
 
 def interval_text(metric: MetricComparison) -> str:
@@ -62,15 +63,20 @@ def _factor(value: float) -> str:
     return f"{value:.3f}" if 0.1 <= value < 1e3 else significant(value)
 
 
-def value_text(metric: Metric, value: float) -> str:
-    """With its unit, but for samples a second."""
+def value_text(metric: Metric, value: float | None) -> str:
+    """With its unit, but for samples a second; unknown where it is not measured."""
+    if value is None:
+        return UNKNOWN
     if metric == "samples_per_second":
         return significant(value)
     return energy(value) if metric == "joules_per_sample" else memory(value)
 
 
 def change_text(metric: MetricComparison) -> str:
-    """``+1.2 % more``, the change and, unless it is ``same``, the verdict."""
+    """``+1.2 % more``, the change and, unless it is ``same``, the verdict; that alone where one side lacks
+    the figure."""
+    if metric.ratio is None:
+        return metric.verdict
     rounded_pct = round(100 * (metric.ratio - 1), 1) + 0.0  # nothing is not "-0.0"
     change = f"{rounded_pct:+,.1f} %"
     return change if metric.verdict == "same" else f"{change} {metric.verdict}"
@@ -130,14 +136,44 @@ def counts_sentence(comparison: Comparison) -> str:
     return text
 
 
+def not_compared(comparison: Comparison) -> list[str]:
+    """``energy of 5 cases: not measured in the new report``: the figures that one side lacks, and why."""
+    counts = Counter(
+        (METRIC_NAMES[metric.metric], metric.reason)
+        for case in comparison.cases
+        for metric in case.metrics
+        if metric.ratio is None
+    )
+    return [
+        clean(f"{name} of {number} {'case' if number == 1 else 'cases'}: {reason or ''}")
+        for (name, reason), number in counts.items()
+    ]
+
+
 def rule_sentence(comparison: Comparison) -> str:
     """By what rule the verdicts fell."""
     limits = comparison.thresholds
-    how = "round by round" if comparison.paired else "over attempts"
+    # Rounds are looked at several times, with wider intervals at later looks.
+    least, how = ("at least ", "round by round") if comparison.paired else ("", "over attempts")
+    speeds = ""
+    if not comparison.paired and _few_attempts(comparison):
+        speeds = ", where attempts do not come in two speeds; five repetitions would tell those"
     return (
-        f"{comparison.confidence_pct:g} % intervals {how}, thresholds {limits.throughput_pct:g} % throughput,"
-        f" {limits.memory_pct:g} % memory, {limits.energy_pct:g} % energy; false alarms in at most "
-        f"{comparison.false_alarm_pct:g} % of comparisons"
+        f"{least}{comparison.confidence_pct:g} % intervals {how}, thresholds "
+        f"{limits.throughput_pct:g} % throughput, {limits.memory_pct:g} % memory, "
+        f"{limits.energy_pct:g} % energy; "
+        f"false alarms in at most {comparison.false_alarm_pct:g} % of comparisons{speeds}"
+    )
+
+
+def _few_attempts(comparison: Comparison) -> bool:
+    """Whether some case has fewer than five attempts a side; see
+    :data:`benchbox.analyze.compare.LEAST_FOR_SPEEDS`."""
+    return any(
+        metric.num_base_attempts + metric.num_new_attempts < 2 * LEAST_FOR_SPEEDS
+        for case in comparison.cases
+        for metric in case.metrics
+        if metric.ratio_interval is not None
     )
 
 

@@ -87,7 +87,7 @@ def csv_cell(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return "x".join(map(str, value))
+        return csv_cell("x".join(map(str, value)))
     if isinstance(value, str):
         # Cleaning comes second: a tab in front would hide the sign behind it.
         text = clean(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchbox.analyze.ranks import own_work_ns
+from benchbox.analyze.ranks import own_work_ns, steps_that_differ
 from benchbox.report.facts import device_name, loss_check, mean_step_ns, rank_results
 from benchbox.report.text import clean, duration, percent
 from benchbox.schema import (
@@ -25,6 +25,7 @@ def case_hints(result: CaseResult) -> tuple[str, ...]:
     """What may explain or weaken the figures of one case."""
     hints = [
         *_straggler_hints(result),
+        _communication_hint(result),
         _warmup_hint(result.attempts),
         _throttle_hint(result),
         _foreign_hint(result),
@@ -79,6 +80,18 @@ def _straggler_hints(result: CaseResult) -> list[str]:
 def _whereabouts(rank: RankResult) -> str:
     node = f"node {rank.node}"
     return f"{node}, {clean(rank.device_uuid, 60)}" if rank.device_uuid else node
+
+
+def _communication_hint(result: CaseResult) -> str | None:
+    found = (
+        None if result.summary is None else steps_that_differ(result.attempts, result.summary.slowest_rank)
+    )
+    if found is None:
+        return None
+    return (
+        f"in the communication pass a step took {duration(found.in_pass_ns)}, as measured "
+        f"{duration(found.measured_ns)}: its share and its rate are of different steps"
+    )
 
 
 def _warmup_hint(attempts: Sequence[AttemptResult]) -> str | None:

@@ -10,17 +10,21 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from benchbox.analyze.history import LEAST_REPORTS
 from benchbox.report.sparkline import sparkline
 from benchbox.report.text import case_labels, clean, significant
 from benchbox.schema.history import CaseHistory, FirstFailure, History, LeftOut
 
 _LEVEL = "▄"
 SPARK_WIDTH = 40
+TOO_FEW = "A change of level cannot be told from fewer than four reports"
 
 
 def history_view(history: History) -> RenderableType:
     """A line a case: first and last throughput, its course, and the reports at which the level changed."""
-    labels = case_labels([case.case for case in history.cases])
+    labels = case_labels(
+        [*(case.case for case in history.cases), *(never.case for never in history.never_ok)]
+    )
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("case", overflow="fold")
     table.add_column("reports", justify="right")
@@ -45,10 +49,23 @@ def history_view(history: History) -> RenderableType:
         ]
         if case.no_longer_ok is not None:
             lines.append(Text(f"{labels[case.case.case_id]}: {failure_text(case.no_longer_ok)}", style="red"))
-    if not any(case.changes for case in history.cases):
-        lines.append(Text("no level changed", style="bold"))
+    lines += [
+        Text(f"{labels[never.case.case_id]}: {never_ok_text(never.first)}", style="red")
+        for never in history.never_ok
+    ]
+    lines += _no_change(history.cases)
     lines += [Text(clean(line), style="yellow") for line in _left_out(history.left_out)]
     return Group(*lines)
+
+
+def _no_change(cases: Sequence[CaseHistory]) -> list[Text]:
+    """That no level changed, if more than nothing is known of it, and which courses are too short to tell."""
+    told = [case for case in cases if len(case.points) >= LEAST_REPORTS]
+    lines = [] if not told or any(case.changes for case in told) else [Text("no level changed", style="bold")]
+    if len(told) < len(cases):
+        which = f" ({len(cases) - len(told)} of {len(cases)} cases)" if told else ""
+        lines.append(Text(f"{TOO_FEW[0].lower()}{TOO_FEW[1:]}{which}", style="yellow"))
+    return lines
 
 
 def _left_out(reports: Sequence[LeftOut]) -> Iterator[str]:
@@ -72,6 +89,11 @@ def failure_text(failure: FirstFailure) -> str:
     return clean(
         f"{failure.outcome} from {failure.report} on ({failure.created_at}), so its course ends before"
     )
+
+
+def never_ok_text(failure: FirstFailure) -> str:
+    """``never ended ok: oom from runs/1/report.json on (2026-01-05T…)``."""
+    return clean(f"never ended ok: {failure.outcome} from {failure.report} on ({failure.created_at})")
 
 
 def course(values: Sequence[float]) -> str:

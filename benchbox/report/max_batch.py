@@ -27,7 +27,7 @@ from benchbox.schema import BatchTry, Case, ConfigurationResult, MaxBatchReport
 _TITLES = ("configuration", "largest\nbatch", "samples/s", "fastest\nbatch", "samples/s", "peak\nmemory")
 _ON_GPU = ("fragmen-\ntation",)
 _LAST = ("headroom",)
-_TRY_TITLES = ("batch", "outcome", "samples/s", "step", "allocated", "reserved", "device", "host RSS")
+_TRY_TITLES = ("batch", "outcome", "samples/s", "95 %", "step", "allocated", "reserved", "device", "host RSS")
 _STYLES = {"ok": "green", "invalid": "red", "oom": "yellow"}
 
 
@@ -139,6 +139,7 @@ def _try_row(tried: BatchTry) -> list[str | None]:
         str(tried.per_device_batch_size),
         tried.outcome,
         _rate(tried),
+        _range(tried),
         _if_known(tried.step_time_ns, duration),
         _if_known(tried.peak_memory_allocated_bytes, memory),
         _if_known(tried.peak_memory_reserved_bytes, memory),
@@ -167,13 +168,22 @@ def _notes(report: MaxBatchReport) -> Iterator[str]:
             f"on a CPU each process was bounded to {bounds} of private memory, or the kernel would have "
             "ended this machine's processes; peak memory is resident"
         )
-    beaten = sum(
-        r.ended_by == "precision" and r.fastest_batch_size not in (None, r.largest_batch_size)
-        for r in report.configurations
-    )
+    beaten = sum(map(_is_largest_slower, report.configurations))
     if beaten:
-        yield f"in {beaten} of {len(report.configurations)} the largest batch is not the fastest"
+        yield (
+            f"in {beaten} of {len(report.configurations)} a smaller batch than the largest is faster, "
+            "by more than the noise of both"
+        )
     yield environment_line(report.environment)
+
+
+def _is_largest_slower(result: ConfigurationResult) -> bool:
+    """Whether the fastest try beats that of the largest batch beyond both intervals."""
+    fastest, largest = _tried(result, result.fastest_batch_size), _tried(result, result.largest_batch_size)
+    if result.ended_by != "precision" or fastest is None or largest is None:
+        return False
+    mine, others = fastest.samples_per_second_interval, largest.samples_per_second_interval
+    return mine is not None and others is not None and mine.low > others.high
 
 
 def _tried(result: ConfigurationResult, batch_size: int | None) -> BatchTry | None:
@@ -185,6 +195,11 @@ def _peak(tried: BatchTry | None) -> int | None:
         return None
     on_device = tried.device_memory_used_bytes or tried.peak_memory_reserved_bytes
     return on_device or tried.peak_host_rss_bytes
+
+
+def _range(tried: BatchTry) -> str | None:
+    interval = tried.samples_per_second_interval
+    return None if interval is None else f"{rounded(interval.low)} to {rounded(interval.high)}"
 
 
 def _rate(tried: BatchTry | None) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchbox.analyze.ranks import all_reduce_ceilings, own_work_ns
 from benchbox.report.facts import communication, mean_step_ns, rank_results
 from benchbox.report.markdown_table import pipe_table
-from benchbox.report.text import duration, memory, share, significant
+from benchbox.report.text import duration, memory, percent, share, significant
 from benchbox.schema import CaseResult, Communication, Environment, Interval, RankResult, Report
 
 
@@ -109,20 +109,30 @@ def _ranks(results: Sequence[CaseResult], labels: dict[str, str], environment: E
                     next((rank.optimizer for rank in ranks if rank.optimizer), None),
                     duration(mean_step_ns(ranks)),
                     duration(own_work[number]) if number in own_work else None,
+                    _spread(result, number),
                     _peak_memory(ranks, environment),
                 ]
             )
     if not rows:
         return []
-    titles = ["case", "rank", "node", "device", "optimizer", "mean step", "own work", "peak memory"]
+    titles = ["case", "rank", "node", "device", "optimizer", "mean step", "own work"]
+    titles += ["spread", "peak memory"]
     return [
         "## Ranks",
         "",
         "Ranks wait for each other, so their steps are nearly equal. What a rank itself has to do shows in",
-        "its own work, the step without collectives.",
+        "its own work, the step without collectives. The spread stands beside the slowest rank: by how much",
+        "its own work lasts longer than the quickest one's.",
         "",
         *pipe_table(titles, rows, num_text_columns=5),
     ]
+
+
+def _spread(result: CaseResult, number: int) -> str | None:
+    summary = result.summary
+    if summary is None or summary.rank_spread_pct is None or summary.slowest_rank != number:
+        return None
+    return percent(summary.rank_spread_pct)
 
 
 def _name(result: CaseResult, number: int) -> str:

@@ -25,6 +25,7 @@ _COMMAND = re.compile(
     r"|(?<=##)(?=(?:vso)?\[)",
     re.IGNORECASE,
 )
+_PERHAPS_CONTROL = re.compile("[\x7f-\U0010ffff]")
 _LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 
 
@@ -55,9 +56,21 @@ def _without_commands(line: str) -> str:
 
 
 def indented_json(document: object, indent: int = 1) -> str:
-    """``document`` as JSON to be printed: texts as they are, but spelled so that no CI runner obeys them."""
+    """``document`` as JSON to be printed: texts as they are, but spelled so that neither a terminal nor a CI
+    runner obeys them."""
     text = msgspec.json.format(msgspec.json.encode(document), indent=indent).decode()
+    if not text.isascii() or "\x7f" in text:  # JSON itself asks for those below a space only
+        text = _PERHAPS_CONTROL.sub(_spelled, text)
     return text.replace("##", "#\\u0023") + "\n"  # a hash stands in strings only, and in no escape
+
+
+def _spelled(found: re.Match[str]) -> str:
+    """A control or format character as JSON's ``\\u009b``, beyond the first plane as two."""
+    char = found[0]
+    if unicodedata.category(char) not in _REMOVED | _LINE_BREAKS:
+        return char
+    units = char.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def escape_markdown(text: str) -> str:

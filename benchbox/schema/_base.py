@@ -15,6 +15,8 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 PositiveInt = Annotated[int, Meta(ge=1, le=2**48)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0, lt=1e18)]
+Measured = Annotated[float, Meta(ge=0, lt=1e18)]
+"""Of which sums and differences are taken: beyond all that a device counts, and far from infinity."""
 
 DataSource = Literal["device", "host", "loader", "folder", "digits"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]

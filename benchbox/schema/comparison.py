@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from benchbox.schema._base import NonNegative, Outcome, Positive, PositiveInt, Record
+from benchbox.schema._base import Count, NonNegative, Outcome, Positive, PositiveInt, Record
 from benchbox.schema.case import Case
 
 Metric = Literal[
@@ -40,16 +40,17 @@ class MetricComparison(Record, frozen=True, kw_only=True):
 
     metric: Metric
     verdict: Verdict
-    base: NonNegative
-    new: NonNegative
-    ratio: Positive
-    """New over base."""
+    base: NonNegative | None
+    """``None`` where that report does not have it; the figure is then ``inconclusive``."""
+    new: NonNegative | None
+    ratio: Positive | None
+    """New over base; ``None`` where the two are not compared."""
     ratio_interval: RatioInterval | None
     """``None`` where nothing is known of the variation between attempts."""
     p_value: NonNegative | None
-    """Of no change at all, adjusted for all tests of the comparison (Holm)."""
-    num_base_attempts: PositiveInt
-    num_new_attempts: PositiveInt
+    """Of no change at all, adjusted (Holm) over all cases: throughput alone, memory and energy together."""
+    num_base_attempts: Count
+    num_new_attempts: Count
     reason: str | None = None
 
 
@@ -115,7 +116,8 @@ class Comparison(Record, frozen=True, kw_only=True):
     new: ComparedReport
     thresholds: Thresholds
     confidence_pct: Positive
-    """Of the intervals. Each end is a one-sided test against the threshold."""
+    """Of the intervals, at least: where rounds are looked at several times, later looks have wider ones. Each
+    end is a one-sided test against the threshold."""
     false_alarm_pct: Positive
     """Chance of one false alarm or more in the whole comparison when nothing has changed."""
     paired: bool

@@ -77,6 +77,13 @@ class FirstFailure(Record, frozen=True, kw_only=True):
     """Of that one."""
 
 
+class NeverOk(Record, frozen=True, kw_only=True):
+    """A case that ended ``ok`` in none of the reports, so that it has no course."""
+
+    case: Case
+    first: FirstFailure
+
+
 class CaseHistory(Record, frozen=True, kw_only=True):
     """One case in all reports that measured it, oldest first."""
 
@@ -102,3 +109,4 @@ class History(Record, frozen=True, kw_only=True):
     num_reports: int
     cases: tuple[CaseHistory, ...]
     left_out: tuple[LeftOut, ...]
+    never_ok: tuple[NeverOk, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from benchbox.schema._base import Count, NonNegative, Outcome, PositiveInt, Record
+from benchbox.schema._base import Count, Interval, NonNegative, Outcome, PositiveInt, Record
 from benchbox.schema.case import Case, MeasureSettings
 from benchbox.schema.environment import Environment
 
@@ -20,6 +20,8 @@ class BatchTry(Record, frozen=True, kw_only=True):
     reason: str | None
     samples_per_second: NonNegative | None = None
     """Of all ranks, over the slowest rank's mean step."""
+    samples_per_second_interval: Interval | None = None
+    """Of that, by the noise of these steps; ``None`` where they are too few to tell."""
     step_time_ns: Count | None = None
     """The slowest rank's mean step."""
     peak_memory_allocated_bytes: Count | None = None
@@ -27,6 +29,11 @@ class BatchTry(Record, frozen=True, kw_only=True):
     peak_memory_reserved_bytes: Count | None = None
     device_memory_used_bytes: Count | None = None
     peak_host_rss_bytes: Count | None = None
+    fragmentation_pct: NonNegative | None = None
+    """Reserved less allocated memory, over reserved, of the rank where that is most; ``None`` on a CPU."""
+    memory_limit_used_pct: NonNegative | None = None
+    """Of the limit of private memory, at the end of the try, by the rank that came closest to it; on a CPU.
+    The tuned host allocator keeps what is freed, so that this is the peak."""
     duration_s: NonNegative
 
 
@@ -44,12 +51,13 @@ class ConfigurationResult(Record, frozen=True, kw_only=True):
     largest_batch_size: PositiveInt | None
     smallest_failing_batch_size: PositiveInt | None
     fastest_batch_size: PositiveInt | None
-    """The one with most samples a second: often not the largest."""
+    """The one with most samples a second, by however little: the intervals of the tries say whether that is
+    more than noise."""
     fragmentation_pct: NonNegative | None
-    """At the largest batch: reserved less allocated memory, over reserved. ``None`` on a CPU."""
+    """Of the try with the largest batch."""
     headroom_bytes: int | None
-    """At the largest batch: the device's memory less its peak; on a CPU, the limit less the peak of resident
-    memory."""
+    """At the largest batch: the device's memory less its peak; on a CPU, the limit less the peak of private
+    memory, of the rank that came closest, where the tuned host allocator makes that known."""
     memory_limit_bytes: PositiveInt | None
     """Of private memory of each process, on a CPU."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchbox.schema._base import Count, NonNegative, Record
+from benchbox.schema._base import Count, Measured, NonNegative, Record
 
 THROTTLE_REASONS: dict[str, int] = {
     "gpu_idle": 0x1,
@@ -41,8 +41,8 @@ class DeviceTelemetry(Record, frozen=True, kw_only=True):
     utilization_gpu_pct: tuple[NonNegative | None, ...] | None = None
     """Share of time in which some kernel ran: shows idleness, never efficiency."""
     utilization_memory_pct: tuple[NonNegative | None, ...] | None = None
-    power_w: tuple[NonNegative | None, ...] | None = None
-    energy_j: tuple[NonNegative | None, ...] | None = None
+    power_w: tuple[Measured | None, ...] | None = None
+    energy_j: tuple[Measured | None, ...] | None = None
     """The device's running counter."""
     temperature_c: tuple[float | None, ...] | None = None
     clock_sm_mhz: tuple[NonNegative | None, ...] | None = None

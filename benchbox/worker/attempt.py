@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import time
 import traceback
@@ -17,9 +16,9 @@ import torch
 from benchbox.schema import MeasureSettings, Outcome, RankResult, WorkerMemory, WorkerTask
 from benchbox.worker.data import make_batches, num_buffered_steps
 from benchbox.worker.engine import check_supported
-from benchbox.worker.failures import ANOTHER_RANK_ENDED, classify
+from benchbox.worker.failures import classify
 from benchbox.worker.limits import bound_memory, tightest_limit
-from benchbox.worker.loop import Measured, measure
+from benchbox.worker.loop import LossNotFiniteError, Measured, measure
 from benchbox.worker.models import UnsupportedCase
 from benchbox.worker.passes import extra_passes
 from benchbox.worker.ranks import ALONE, Place, Ranks, join
@@ -121,17 +120,21 @@ def _run(
     fields["num_threads"] = torch.get_num_threads()
     fields["optimizer"] = engine.optimizer_name
 
-    measured = measure(
-        engine,
-        batches,
-        _settings_for(task),
-        compiles=task.case.compile,
-        report_progress=_progress_writer(task, ranks),
-        ranks=ranks,
-    )
+    try:
+        measured = measure(
+            engine,
+            batches,
+            _settings_for(task),
+            compiles=task.case.compile,
+            report_progress=_progress_writer(task, ranks),
+            ranks=ranks,
+        )
+    except LossNotFiniteError as error:
+        fields["memory"] = _memory(device)
+        return "invalid", str(error)
     fields |= _as_fields(measured)
     fields["memory"] = _memory(device)
-    if (trouble := _wrong_losses(task, measured, ranks)) is not None:
+    if (trouble := _does_not_learn(task, measured, ranks)) is not None:
         return "invalid", trouble
     if not task.extra_passes:
         return "ok", None
@@ -188,18 +191,12 @@ def _as_fields(measured: Measured) -> dict[str, Any]:
     fields = msgspec.structs.asdict(measured)
     for name in ("warmup_step_time_ns", "step_time_ns", "windows"):
         fields[name] = tuple(fields[name])
-    for name in ("first_loss", "last_loss"):
-        fields[name] = fields[name] if math.isfinite(fields[name]) else None
     return fields
 
 
-def _wrong_losses(task: WorkerTask, measured: Measured, ranks: Ranks) -> str | None:
-    """What is wrong with the losses of the training itself, or ``None``; all ranks tell it at once."""
+def _does_not_learn(task: WorkerTask, measured: Measured, ranks: Ranks) -> str | None:
+    """What is wrong with the losses on a task that can be learned, or ``None``; all ranks tell it at once."""
     first, last = ranks.mean([measured.first_loss, measured.last_loss])
-    if not (math.isfinite(measured.first_loss) and math.isfinite(measured.last_loss)):
-        return f"the loss is not finite: first {measured.first_loss:.6g}, last {measured.last_loss:.6g}"
-    if not (math.isfinite(first) and math.isfinite(last)):
-        return f"{ANOTHER_RANK_ENDED} the case: its loss is not finite"
     if task.case.data == "digits" and last >= _MUST_FALL * first:
         return f"the loss on the digits did not fall: {first:.4g} to {last:.4g}"
     return None

@@ -32,6 +32,7 @@ def time_communication(
     num_pairs = max(MIN_STEPS, min(_NUM_PAIRS, num_steps))
     block = max(1, round(num_steps / num_pairs))
     clock = make_clock(engine.device, block)
+    engine.prepare_silence()
     on: list[float] = []
     off: list[float] = []
     for _ in range(NUM_FIRST_STEPS):

@@ -112,6 +112,9 @@ class Engine(abc.ABC):
     def close(self) -> None:  # noqa: B027 - most strategies hold nothing
         """Let go of what would outlive the engine."""
 
+    def prepare_silence(self) -> None:  # noqa: B027 - most strategies need nothing
+        """Once, after measuring and before the first silent step: make ready what :meth:`silent` needs."""
+
     def silent(self) -> contextlib.AbstractContextManager[None]:
         """While it lasts, collectives do nothing. What is computed then, and from then on, means nothing."""
         return contextlib.nullcontext()

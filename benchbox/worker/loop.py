@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +16,16 @@ from benchbox.schema import HostUsage, MeasureSettings, StopReason, WarmupEnd, W
 from benchbox.worker.clock import StepClock, make_clock
 from benchbox.worker.data import MicroBatches
 from benchbox.worker.engine import Engine
+from benchbox.worker.failures import ANOTHER_RANK_ENDED
 from benchbox.worker.others import OthersWatch
 from benchbox.worker.ranks import ALONE, Ranks
 from benchbox.worker.stopping import Measuring, Warmup, ci_target
 
 _CHARGES = ("ru_utime", "ru_stime", "ru_minflt", "ru_majflt")
+
+
+class LossNotFiniteError(Exception):
+    """The training is over: a rank's loss is no finite number. The text is this rank's reason."""
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +69,10 @@ def measure(
     is preceded by one step that is not counted, because the wait has emptied the launch queue.
 
     Ranks take the same number of steps in every block and window, because each step is all of theirs: rank 0
-    decides, and they agree in between.
+    decides, and they agree in between. There too each looks at its last loss.
+
+    Raises:
+        LossNotFiniteError: the last loss of a block or window is not, on any rank; all raise it at once.
     """
     on_gpu = engine.device.type == "cuda"
     target = ci_target(settings, engine.device.type)
@@ -71,13 +80,14 @@ def measure(
     clock = make_clock(engine.device, max(settings.max_warmup_steps, settings.max_measured_steps))
 
     first_times, loss = run_steps(engine, batches, clock, 1)
-    first_loss = loss.item()
+    first_loss = last_loss = _finite(loss, 1, ranks)
     budget_from = time.monotonic() if compiles else started_at  # compiling is not paid from the budget
     warmup = Warmup(settings, target, engine.device.type, budget_from)
     warmup_end = ranks.agree_on(warmup.add(first_times), get_args(WarmupEnd))
     while warmup_end is None:
-        times, _ = run_steps(engine, batches, clock, ranks.agree(warmup.next_block()))
+        times, loss = run_steps(engine, batches, clock, ranks.agree(warmup.next_block()))
         warmup_end = ranks.agree_on(warmup.add(times), get_args(WarmupEnd))
+        last_loss = _finite(loss, len(warmup.step_time_ns), ranks)
         report_progress("warm-up", len(warmup.step_time_ns), times[-1] / 1e9)
     warmup_s = time.monotonic() - started_at
 
@@ -103,6 +113,7 @@ def measure(
         windows.append(Window(start_at_ns=start_at_ns, end_at_ns=end_at_ns, num_steps=num_steps))
         expected_step_s = sum(step_time_ns) / len(step_time_ns) / 1e9
         report_progress("measuring", len(step_time_ns), expected_step_s)
+        last_loss = _finite(loss, len(warmup.step_time_ns) + len(step_time_ns), ranks)
         stop_reason = ranks.agree_on(measuring.reason_to_stop(step_time_ns), get_args(StopReason))
 
     return Measured(
@@ -113,9 +124,20 @@ def measure(
         windows=windows,
         stop_reason=stop_reason,
         first_loss=first_loss,
-        last_loss=loss.item(),
+        last_loss=last_loss,
         host_usage=usage.record(),
     )
+
+
+def _finite(loss: Tensor, num_steps: int, ranks: Ranks) -> float:
+    """This rank's loss after ``num_steps`` steps, once all ranks know theirs to be finite."""
+    own = float(loss.item())
+    (over_ranks,) = ranks.mean([own])
+    if not math.isfinite(own):
+        raise LossNotFiniteError(f"the loss is not finite: {own:.6g} at step {num_steps}")
+    if not math.isfinite(over_ranks):
+        raise LossNotFiniteError(f"{ANOTHER_RANK_ENDED} the case: its loss is not finite")
+    return own
 
 
 class _Usage:

@@ -94,6 +94,11 @@ def build_model(case: Case, import_dirs: Iterable[str]) -> nn.Module:
     return model.train()
 
 
+def num_parameters(model: nn.Module) -> int:
+    """All numbers of the weights, frozen ones too, before a strategy splits them up."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def num_trained(model: nn.Module) -> int:
     """Numbers that training changes, before a strategy splits them up."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -10,7 +10,8 @@ DeepSpeed asks the driver while it is imported, and a fork might find CUDA spoil
 Lines of JSON on standard input: ``{"task": PATH}`` forks a worker for a task file, with ``"num_ranks"`` one
 that is torchrun's agent and starts so many ranks; ``{"facts": PATH}`` forks one that writes
 :class:`TorchFacts`, ``{"estimate": PATH}`` one that foretells memory, ``{"ceilings": PATH}`` one that writes
-:class:`Ceilings`. Lines on standard output:
+:class:`Ceilings`, ``{"host_adam": PATH}`` one that builds DeepSpeed's Adam for the host and writes why that
+cannot be done, or null. Lines on standard output:
 ``{"started": PID}``, then ``{"ended": PID, "status": N}`` with N negative for a signal. When standard input
 closes, the worker and all that it started are killed and the server ends, so nothing outlives a killed
 controller.
@@ -49,7 +50,8 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_ranks: int | None = None
     """``None``: the worker trains itself, with no launcher."""
     variables: dict[str, str] = {}
-    """Environment of the ranks, on top of the server's own."""
+    """Environment of the ranks, or of the build, on top of the server's own."""
+    host_adam: str | None = None
     facts: str | None = None
     estimate: str | None = None
     cudnn_benchmark: bool = True
@@ -235,6 +237,11 @@ def _work(command: Command) -> None:
         launch_ranks(Path(command.task), command.num_ranks, command.variables)
     elif command.task is not None:
         run_attempt(msgspec.json.decode(Path(command.task).read_bytes(), type=WorkerTask))
+    if command.host_adam is not None:
+        os.environ.update(command.variables)
+        from benchbox.worker.strategies.cpu_adam import why_not_built
+
+        write_aside(Path(command.host_adam), msgspec.json.encode(why_not_built()))
     if command.facts is not None:
         facts = torch_facts(command.cudnn_benchmark)
         write_aside(Path(command.facts), msgspec.json.encode(facts))

@@ -109,9 +109,7 @@ def train_losses(
     """
     _drop_what_is_left()
     engine = make_engine(case, device, import_dirs, on_host=on_host)
-    for module in engine.module.modules():
-        if isinstance(module, _DROPOUTS):
-            module.p = 0.0
+    switch_off_dropout(engine.module)
     losses: list[float | None] = []
     for batch in batches:
         for _ in range(_MAX_SKIPPED_STEPS):
@@ -121,6 +119,19 @@ def train_losses(
         losses.append(loss if math.isfinite(loss) else None)
     engine.close()
     return losses
+
+
+def switch_off_dropout(model: nn.Module) -> None:
+    """Set all rates to zero that modules keep: those of torch's dropout layers, and every float whose name
+    speaks of it, such as ``dropout`` of attention and of recurrent layers. A rate that a forward pass has in
+    its own text stays.
+    """
+    for module in model.modules():
+        if isinstance(module, _DROPOUTS):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def _drop_what_is_left() -> None:

@@ -74,6 +74,17 @@ def level_two_speeds(scale: float) -> Level:
     return lambda rng, shape: scale * (2 * (rng.random(shape) < 0.5) + rng.normal(0, 0.03, shape))
 
 
+def level_two_speeds_once(scale: float) -> Level:
+    """The same of the first case; the others are quiet."""
+
+    def of(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        found = np.zeros(shape)
+        found[:, 0] = level_two_speeds(scale)(rng, shape)[:, 0]
+        return found
+
+    return of
+
+
 def level_wandering(scale: float) -> Level:
     """Neighbouring attempts of a case depend on each other (AR(1), 0.8)."""
 
@@ -131,8 +142,6 @@ def varying(
     rng: np.random.Generator, made: list[list[CaseEvidence]], figures: Mapping[Metric, float]
 ) -> list[list[CaseEvidence]]:
     """``made`` with these figures beside the rate, all of the same truth; attempts vary by so much."""
-    if not figures:
-        return made
 
     def filled(case: CaseEvidence) -> CaseEvidence:
         attempts = tuple(

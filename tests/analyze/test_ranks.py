@@ -12,6 +12,7 @@ from benchbox.analyze.ranks import (
     all_reduce_ceilings,
     best_all_reduce,
     own_work_ns,
+    steps_that_differ,
     summarize_ranks,
 )
 from benchbox.analyze.summary import summarize_case
@@ -92,6 +93,36 @@ def test_stragglers_only_beyond_noise(
 ) -> None:
     attempt = attempt_with(*off_ms, on_ms=40, half_width_ms=half_width_ms)
     assert summarize_ranks([attempt]).straggler_ranks == named
+
+
+@pytest.mark.parametrize(
+    ("measured_ms", "half_width_ms", "differ"),
+    [
+        (20, 0.0, False),
+        (20.9, 0.0, False),  # sure, and too little to speak of
+        (22, 1.9, True),
+        (22, 2.1, False),  # within the pass's interval
+        (18, 1.9, True),
+    ],
+)
+def test_a_communication_pass_of_other_steps_than_the_measured_ones_is_found_out(
+    measured_ms: float, half_width_ms: float, differ: bool
+) -> None:
+    attempt = attempt_with(10, 15, on_ms=20, half_width_ms=half_width_ms)
+    ranks = tuple(
+        msgspec.structs.replace(rank, step_time_ns=(round(measured_ms * MS),) * 10) for rank in attempt.ranks
+    )
+    attempts = [msgspec.structs.replace(attempt, ranks=ranks)]
+    found = steps_that_differ(attempts, 1)
+    assert found == ((measured_ms * MS, 20 * MS) if differ else None)
+    assert steps_that_differ(attempts, None) is None
+
+
+def test_noise_of_the_measured_steps_counts_as_well() -> None:
+    attempt = attempt_with(10, 15, on_ms=20, half_width_ms=0.0)
+    noisy = msgspec.structs.replace(attempt.ranks[1], step_time_ns=(10 * MS, 34 * MS, 10 * MS, 34 * MS))
+    attempts = [msgspec.structs.replace(attempt, ranks=(attempt.ranks[0], noisy))]
+    assert steps_that_differ(attempts, 1) is None
 
 
 @pytest.mark.parametrize(("quickest_ms", "named"), [(14.0, (1,)), (10.3, (1,)), (10.1, ()), (None, (1,))])

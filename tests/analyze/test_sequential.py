@@ -74,8 +74,42 @@ def test_what_was_decided_stays_decided() -> None:
     rng = np.random.default_rng(3)
     base = rng.normal(0, 0.001, (NUM_CASES, 64))
     new = rng.normal(0, 0.001, (NUM_CASES, 64)) - 0.1
-    first = looks.look(*sides(base, new, 3))
+    first = looks.look(*sides(base, new, 5))
     assert {case.verdict for case in first.cases} == {"slower"}
     later = looks.look(*sides(base, new + 0.1, 8))
     assert later.cases == first.cases
     assert later.false_alarm_pct == pytest.approx(1.0)
+
+
+def test_two_speeds_raise_no_alarm_of_three_rounds() -> None:
+    """Every other attempt of the first case is 8 % slower: three rounds in a row differ the same way once in
+    32 times."""
+    rng = np.random.default_rng(4)
+    alarms = 0
+    for _ in range(400):
+        rates = 0.001 * rng.standard_normal((2, NUM_CASES, 64))
+        rates[:, 0] += 0.08 * (rng.random((2, 64)) < 0.5)
+        alarms += not {"inconclusive", "same"}.issuperset(until_decided(*rates))
+    assert alarms <= 4
+
+
+def test_a_clear_change_waits_for_five_rounds_and_sameness_does_not() -> None:
+    looks = Looks(Thresholds(), frozenset())
+    base = np.random.default_rng(5).normal(0, 0.001, (NUM_CASES, 64))
+    new = base.copy()
+    new[0] -= 0.1
+    first = looks.look(*sides(base, new, 3))
+    assert [case.verdict for case in first.cases] == ["inconclusive", "same", "same"]
+    assert "one speed of two" in (first.cases[0].reason or "")
+    assert looks.undecided() == [first.cases[0].case.case_id]
+    assert looks.look(*sides(base, new, 5)).cases[0].verdict == "slower"
+
+
+def test_nothing_more_is_measured_for_a_figure_that_one_side_cannot_have() -> None:
+    looks = Looks(Thresholds(), frozenset())
+    base, new = sides(np.zeros((1, 64)), np.zeros((1, 64)), 3)
+    case = base.evidence[0]
+    attempts = tuple(a._replace(log_figures={"joules_per_sample": 1.0}) for a in case.attempts)
+    found = looks.look(base._replace(evidence=[case._replace(attempts=attempts)]), new)
+    assert found.cases[0].is_undecided()
+    assert looks.undecided() == []

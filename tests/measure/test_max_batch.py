@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from benchbox.cli.max_batch import parse_bytes
 from benchbox.errors import BadInputError
 from benchbox.measure import cgroup
-from benchbox.measure.batch_tries import fragmentation_pct, headroom_bytes, summarize_try
+from benchbox.measure.batch_tries import headroom_bytes, summarize_try
 from benchbox.measure.max_batch import MaxBatchRun, Options, try_settings
 from benchbox.plan.suite import load_suite
 from benchbox.report.max_batch import render_markdown
@@ -22,6 +24,7 @@ from benchbox.schema import (
     ConfigurationResult,
     DeviceFacts,
     DeviceTelemetry,
+    Interval,
     MaxBatchReport,
     MeasureSettings,
     RankResult,
@@ -109,7 +112,10 @@ def test_what_fits_has_stayed_within_the_limit_and_grown_with_the_batch(searched
     )
     peaks = [tried.peak_host_rss_bytes or 0 for tried in fits]
     assert 0 < peaks[0] < peaks[-1] < LIMIT_MIB * MIB
-    assert found.headroom_bytes == LIMIT_MIB * MIB - peaks[-1]
+    used_pct = fits[-1].memory_limit_used_pct
+    assert used_pct is not None
+    assert 50 < used_pct <= 100
+    assert found.headroom_bytes == round(LIMIT_MIB * MIB * (1 - used_pct / 100))
     assert found.fragmentation_pct is None  # torch keeps no account on a CPU
 
 
@@ -210,7 +216,9 @@ def test_ctrl_c_keeps_what_is_known(tmp_path: Path) -> None:
 # --- figures -----------------------------------------------------------------------------------------------
 
 
-def rank_of(number: int, step_ns: int, allocated: int | None, reserved: int | None) -> RankResult:
+def rank_of(
+    number: int, step_ns: int, allocated: int | None, reserved: int | None, **limit: Any
+) -> RankResult:
     return RankResult(
         rank=number,
         outcome="ok",
@@ -219,11 +227,12 @@ def rank_of(number: int, step_ns: int, allocated: int | None, reserved: int | No
         ready_at_ns=0,
         finished_at_ns=1,
         extra_passes_s=0,
-        step_time_ns=(step_ns, step_ns),
+        step_time_ns=(step_ns - step_ns // 100, step_ns + step_ns // 100) * 4,
         memory=WorkerMemory(
             peak_memory_allocated_bytes=allocated,
             peak_memory_reserved_bytes=reserved,
             peak_host_rss_bytes=number * GIB,
+            **limit,
         ),
     )
 
@@ -257,6 +266,9 @@ def test_a_try_is_as_slow_as_its_slowest_rank_and_as_large_as_its_largest() -> N
     assert tried.step_time_ns == 2 * 10**9
     assert (tried.peak_memory_allocated_bytes, tried.peak_memory_reserved_bytes) == (40, 60)
     assert (tried.device_memory_used_bytes, tried.peak_host_rss_bytes) == (70, GIB)
+    interval = tried.samples_per_second_interval
+    assert interval is not None
+    assert interval.low < 24 < interval.high < 1.1 * interval.low
 
 
 def test_a_try_that_failed_has_no_rate_and_one_that_is_invalid_has() -> None:
@@ -270,21 +282,78 @@ def try_of(**fields: Any) -> BatchTry:
     return BatchTry(per_device_batch_size=1, outcome="ok", reason=None, duration_s=1, **fields)
 
 
-def test_fragmentation_is_reserved_memory_without_a_tensor_in_it() -> None:
-    tried = try_of(peak_memory_allocated_bytes=30, peak_memory_reserved_bytes=40)
-    assert fragmentation_pct(tried) == 25
-    assert fragmentation_pct(try_of()) is None
-    assert fragmentation_pct(try_of(peak_memory_allocated_bytes=0, peak_memory_reserved_bytes=0)) is None
+@pytest.mark.parametrize(
+    ("memory", "pct"),
+    [
+        ([(30, 40)], 25),
+        ([(30, 40), (60, 75)], 25),  # of one rank, never one's reserved over another's allocated memory
+        ([(None, None)], None),
+        ([(0, 0)], None),
+        ([], None),
+    ],
+)
+def test_fragmentation_is_a_ranks_reserved_memory_without_a_tensor_in_it(
+    memory: list[tuple[int | None, int | None]], pct: float | None
+) -> None:
+    ranks = [rank_of(number, 10, *of_rank) for number, of_rank in enumerate(memory)]
+    assert summarize_try(make_case(), attempt_of(*ranks)).fragmentation_pct == pct
+
+
+@pytest.mark.parametrize(
+    ("limits", "pct"),
+    [
+        ([("RLIMIT_DATA", 40.0), ("RLIMIT_DATA", 60.0)], 60),
+        ([("RLIMIT_DATA", 40.0), ("RLIMIT_AS", 60.0)], None),
+        ([(None, None)], None),
+        ([], None),
+    ],
+)
+def test_the_share_of_the_limit_is_that_of_the_rank_closest_to_it(
+    limits: list[tuple[str | None, float | None]], pct: float | None
+) -> None:
+    ranks = [
+        rank_of(number, 10, None, None, tightest_limit=name, tightest_limit_used_pct=used)
+        for number, (name, used) in enumerate(limits)
+    ]
+    assert summarize_try(make_case(), attempt_of(*ranks)).memory_limit_used_pct == pct
+
+
+@pytest.mark.parametrize(
+    ("fastest", "is_said"),
+    [(Interval(low=110, high=120), True), (Interval(low=105, high=120), False), (None, False)],
+)
+def test_that_the_largest_batch_is_slower_is_said_beyond_noise_only(
+    searched: Searched, fastest: Interval | None, is_said: bool
+) -> None:
+    found = searched.of("mlp fp32")
+    tries = [
+        replace(
+            try_of(samples_per_second=rate, samples_per_second_interval=interval),
+            per_device_batch_size=batch,
+        )
+        for batch, rate, interval in ((1, 115, fastest), (2, 100, Interval(low=94, high=106)))
+    ]
+    found = replace(found, tries=tuple(tries), largest_batch_size=2, fastest_batch_size=1)
+    markdown = render_markdown(replace(searched.report, configurations=(found,)))
+    assert ("in 1 of 1 a smaller batch than the largest is faster" in markdown) == is_said
 
 
 def test_headroom_is_of_the_smallest_device_or_of_the_limit() -> None:
     devices = [DeviceFacts(index=n, name="G", memory_total_bytes=total) for n, total in enumerate((100, 80))]
-    tried = try_of(device_memory_used_bytes=70, peak_memory_reserved_bytes=60, peak_host_rss_bytes=50)
-    assert headroom_bytes(tried, devices, None) == 10
-    assert headroom_bytes(try_of(peak_memory_reserved_bytes=60), devices, None) == 20
-    assert headroom_bytes(tried, [], 90) == 40
-    assert headroom_bytes(try_of(), devices, None) is None
-    assert headroom_bytes(tried, [DeviceFacts(index=0, name="G")], None) is None
+    tried = try_of(
+        device_memory_used_bytes=70,
+        peak_memory_reserved_bytes=60,
+        peak_host_rss_bytes=50,
+        memory_limit_used_pct=75,
+    )
+    for keeps_freed in (True, False):
+        left = partial(headroom_bytes, keeps_freed=keeps_freed)
+        assert left(tried, devices, None) == 10
+        assert left(try_of(peak_memory_reserved_bytes=60), devices, None) == 20
+        assert left(tried, [], 80) == (20 if keeps_freed else None)
+        assert left(try_of(peak_host_rss_bytes=50), [], 80) is None
+        assert left(try_of(), devices, None) is None
+        assert left(tried, [DeviceFacts(index=0, name="G")], None) is None
 
 
 def test_a_try_is_short_and_otherwise_as_the_suite_says() -> None:

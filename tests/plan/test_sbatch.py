@@ -109,6 +109,8 @@ def test_a_suites_own_name_is_no_word_of_the_shell_either(tmp_path: Path) -> Non
         (NOTHING._replace(account="a\x1b[2J"), "zero", "--account: .* holds a character"),
         (NOTHING._replace(out="a\rb"), "zero", "--out: .* holds a character"),
         (NOTHING, "a\nb.toml", "SUITE: .* holds a character"),
+        (NOTHING._replace(out=""), "zero", "--out: is empty; "),
+        (NOTHING._replace(partition=" "), "zero", "--partition: is empty; "),
         (NOTHING._replace(time="tomorrow"), "zero", "--time: 'tomorrow' is no time"),
         (NOTHING._replace(time="1:00\n"), "zero", "--time: .* is no time"),
     ],
@@ -116,6 +118,13 @@ def test_a_suites_own_name_is_no_word_of_the_shell_either(tmp_path: Path) -> Non
 def test_what_a_line_cannot_hold_is_refused(job: Job, argument: str, message: str) -> None:
     with pytest.raises(BadInputError, match=f"^{message}"):
         batch_file(SUITE, argument, job)
+
+
+def test_an_empty_folder_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    done = benchbox("slurm", write_suite(tmp_path), "--out", "", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("--out: is empty; name something, or leave it out")
 
 
 def test_the_command_prints_the_file(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_every_strategy_on_every_number_of_devices(name: str, world_sizes: set[i
             assert found == ({1} if strategy == "single" else world_sizes)
 
 
-@pytest.mark.parametrize("name", ["zero", "scaling"])
+@pytest.mark.parametrize("name", ["zero", "zero-reference", "scaling"])
 def test_every_case_on_several_devices_has_a_baseline_for_weak_and_for_strong_scaling(name: str) -> None:
     cases = cases_of(name)
     alone = {(case.precision, case.global_batch_size) for case in cases if case.strategy == "single"}

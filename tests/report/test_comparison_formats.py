@@ -7,6 +7,9 @@ import io
 import json
 import math
 import re
+import unicodedata
+from collections.abc import Callable
+from itertools import cycle, islice
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +17,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from benchbox.analyze.matching import compare_sides, side_of
+from benchbox.analyze.sequential import Looks
 from benchbox.report import comparison_markdown
 from benchbox.report.comparison_files import (
     render_comparison_csv,
@@ -45,6 +49,17 @@ def slowed(report: Report, factor: float) -> Report:
             )
             attempts.append(replace(attempt, ranks=ranks))
         cases.append(replace(case, attempts=tuple(attempts)))
+    return replace(report, cases=tuple(cases))
+
+
+def more_attempts(report: Report, number: int) -> Report:
+    """Every case with ``number`` attempts, which repeat those that it has."""
+    cases = []
+    for case in report.cases:
+        numbered = enumerate(islice(cycle(case.attempts), number if case.outcome == "ok" else 1))
+        cases.append(
+            replace(case, attempts=tuple(replace(attempt, attempt=place) for place, attempt in numbered))
+        )
     return replace(report, cases=tuple(cases))
 
 
@@ -169,6 +184,33 @@ def test_reports_without_a_case_in_common_fail_where_a_job_shows_its_results() -
     ]
 
 
+def test_cases_that_the_new_report_lacks_are_a_warning() -> None:
+    report = make_report()
+    fewer = replace(report, cases=report.cases[:1])
+    (line,) = github_annotations(compared(report, fewer))
+    assert line.startswith(
+        "::warning title=benchbox%3A missing%3A 7 of the base report's cases::not in the new"
+    )
+    assert "reference-cnn b64 bf16" in line
+    assert github_annotations(compared(fewer, report)) == []
+
+
+def test_intervals_of_several_looks_are_called_at_least() -> None:
+    looks = Looks(Thresholds(), frozenset())
+    side = side_of("a", make_report())
+    for _ in range(2):
+        assert "\nat least 90 % intervals round by round" in shown(looks.look(side, side), width=200)
+    assert "\n80 % intervals over attempts" in shown(compared(make_report(), make_report()), width=200)
+
+
+def test_below_five_repetitions_the_promise_leaves_out_two_speeds() -> None:
+    few, many = make_report(), more_attempts(make_report(), 5)
+    for base, new, is_told in ((few, few, True), (few, many, True), (many, many, False)):
+        text = shown(compared(base, new), width=300)
+        assert "false alarms in at most 1 % of comparisons" in text
+        assert ("where attempts do not come in two speeds" in text) == is_told
+
+
 @pytest.mark.parametrize(
     ("factor", "says"), [(1 / 200, "200.000  199.235 to 200.767"), (200.0, "0.00500  0.00498 to 0.00502")]
 )
@@ -202,6 +244,33 @@ def obeyed(text: str) -> list[str]:
     """The lines that GitHub's runner takes for a command (actions/runner, ``ActionCommand.cs``)."""
     command = re.compile(r"\s*::(error|warning|add-mask|stop-commands)( [^\n]*?)?::|.*##\[", re.IGNORECASE)
     return [line for line in text.splitlines() if command.match(line)]
+
+
+def hostile_comparison(text: str) -> Comparison:
+    """``text`` as the reports' names, and wherever a report holds any."""
+    new = slowed(hostile_report(text), 1.2)
+    new = replace(new, environment=replace(new.environment, driver=text + "2"))
+    sides = (side_of(text, one) for one in (hostile_report(text), new))
+    return compare_sides(*sides, Thresholds())
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    "terminal": shown,
+    "markdown": render_comparison_markdown,
+    "github": lambda comparison: "\n".join([github_summary([comparison]), *github_annotations(comparison)]),
+    "junit": lambda comparison: render_comparison_junit([comparison], strict=True),
+    "json": lambda comparison: render_comparison_json([comparison]),
+    "csv": lambda comparison: render_comparison_csv([comparison]).replace("\r\n", "\n"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_format_holds_what_a_terminal_obeys(name: str) -> None:
+    """The sequences' start in one character (C1), and those that turn the direction of a line."""
+    text = FORMATS[name](hostile_comparison("a\x9b31m\x7f\x1b]0;x\x07\u202eb\u2066c\u2028d\U000e0001"))
+    assert "31m" in text
+    found = {unicodedata.category(char) for char in text.replace("\n", "")}
+    assert found.isdisjoint({"Cc", "Cf", "Zl", "Zp"})
 
 
 def test_no_format_lets_a_text_become_anything_else() -> None:

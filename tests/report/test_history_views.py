@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from benchbox.report.files import write_report
 from benchbox.report.history import course, history_view
 from benchbox.report.plots.canvas import render
 from benchbox.report.plots.history import history_plot
+from benchbox.schema import Report
+from benchbox.schema.history import History
 from tests.factories import hostile_report, make_report
 from tests.report.test_comparison_formats import slowed
 
@@ -96,6 +99,48 @@ def test_reports_left_out_for_the_same_fields_are_one_line() -> None:
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     left_out = [line for line in lines if line.startswith("left out")]
     assert left_out == ["left out: 3 reports, day1 to day3: not as the newest one in driver"]
+
+
+def viewed(reports: Sequence[Report]) -> tuple[str, History]:
+    """A report a day."""
+    dated = [
+        replace(report, created_at=f"2026-03-{day:02d}T00:00:00Z") for day, report in enumerate(reports, 1)
+    ]
+    history = history_of([rates_of(f"day{day}", report) for day, report in enumerate(dated, 1)])
+    console = Console(width=200, file=io.StringIO(), force_terminal=False)
+    console.print(history_view(history))
+    return console.file.getvalue(), history  # type: ignore[attr-defined]
+
+
+def test_too_few_reports_are_not_called_an_unchanged_level() -> None:
+    report = make_report()
+    text, history = viewed([report, report, slowed(report, 1.5)])
+    assert "no level changed" not in text
+    assert "a change of level cannot be told from fewer than four reports\n" in text
+    assert "A change of level cannot be told" in history_plot(history).description
+    shorter = replace(report, cases=report.cases[1:])
+    text, _ = viewed([shorter, report, report, report])
+    assert "no level changed\n" in text
+    assert "from fewer than four reports (1 of 5 cases)\n" in text
+    text, _ = viewed([report] * 4)
+    assert "no level changed\n" in text
+    assert "fewer than four" not in text
+
+
+def test_a_case_that_never_ended_ok_is_listed() -> None:
+    report = make_report()
+    text, history = viewed([report] * 4)
+    failed = [result for result in report.cases if result.outcome != "ok"]
+    assert [(one.case, one.first.outcome) for one in history.never_ok] == [
+        (result.case, result.outcome) for result in failed
+    ]
+    line = "reference-cnn b4096 fp32: never ended ok: oom from day1 on (2026-03-01T00:00:00Z)"
+    assert f"{line}\n" in text
+    assert f"{line}." in history_plot(history).notes
+    good = replace(failed[0], outcome="ok", reason=None, attempts=report.cases[0].attempts)
+    mended = replace(report, cases=tuple(good if case is failed[0] else case for case in report.cases))
+    _, history = viewed([report, mended, report])
+    assert [one.case for one in history.never_ok] == [result.case for result in failed[1:]]
 
 
 def test_names_of_reports_become_neither_markup_nor_formulas() -> None:

@@ -17,6 +17,7 @@ from benchbox.errors import BadInputError
 from benchbox.report import figures
 from benchbox.report.csvfile import render_csv
 from benchbox.report.files import read_report, write_report
+from benchbox.report.hints import case_hints
 from benchbox.report.markdown import render_markdown
 from benchbox.schema import Report, Scaling
 from tests.factories import UUIDS, make_ranks_report, make_report
@@ -80,6 +81,21 @@ class TestTerminal:
         assert "rank 1 is a straggler" in render_markdown(report)
         assert "straggler" not in render_markdown(make_ranks_report(slow_rank=False))
 
+    def test_a_communication_pass_of_other_steps_is_told(self) -> None:
+        report = make_ranks_report()
+        result = report.cases[FSDP]
+        first = result.attempts[0]
+        ranks = tuple(
+            replace(rank, step_time_ns=tuple(2 * time_ns for time_ns in rank.step_time_ns))
+            for rank in first.ranks
+        )
+        changed = replace(result, attempts=(replace(first, ranks=ranks), *result.attempts[1:]))
+        assert case_hints(changed)[1] == (
+            "in the communication pass a step took 21.2 ms, as measured 42.6 ms: its share and its rate are "
+            "of different steps"
+        )
+        assert not any("in the communication pass" in hint for hint in case_hints(result))
+
 
 class TestMarkdown:
     def test_one_row_a_rank(self) -> None:
@@ -91,8 +107,9 @@ class TestMarkdown:
             ["0", "0", "GPU 0", adam],
             ["1 (straggler)", "0", "GPU 1", adam],
         ]
-        assert rows[0][5:] == ["16.1 ms", "–", "3.86 GiB"]
-        assert rows[-1][5:] == ["21.3 ms", "17.8 ms", "3.86 GiB"]
+        assert rows[0][5:] == ["16.1 ms", "–", "–", "3.86 GiB"]
+        assert rows[-2][6:8] == ["14.8 ms", "–"]
+        assert rows[-1][5:] == ["21.3 ms", "17.8 ms", "20.0 %", "3.86 GiB"]
 
     def test_peak_memory_of_a_rank_on_a_cpu_is_its_process(self) -> None:
         rows = [
@@ -161,7 +178,7 @@ class TestMarkdown:
         hostile = replace(
             report, cases=tuple(replace(r, attempts=attempts) if r is result else r for r in report.cases)
         )
-        for title, num_columns in (("Communication", 9), ("Ranks", 8)):
+        for title, num_columns in (("Communication", 9), ("Ranks", 9)):
             lines, plain = section(hostile, title), section(report, title)
             assert len(lines) == len(plain)
             tables = [line for line in lines if line.startswith("|")]

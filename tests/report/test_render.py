@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from rich.console import Console
 
 from benchbox.errors import BadInputError
 from benchbox.report import figures
-from benchbox.report.csvfile import render_csv
+from benchbox.report.bencher import render_bencher
+from benchbox.report.csvfile import csv_cell, render_csv
+from benchbox.report.html.page import render_page
 from benchbox.report.markdown import render_markdown
 from benchbox.report.pytest_benchmark import render_pytest_benchmark
 from benchbox.report.terminal import terminal_view
@@ -202,6 +205,30 @@ class TestHostileText:
     def test_pytest_benchmark(self, text: str) -> None:
         document = json.loads(render_pytest_benchmark([hostile_report(text)]))
         assert document["benchmarks"][0]["name"].isprintable()
+
+
+def test_texts_in_a_row_of_a_cell_are_cleaned_too() -> None:
+    assert csv_cell((3, 224, 224)) == "3x224x224"
+    assert csv_cell(("=1+1\x9b", "\u202eb")) == "'=1+1xb"
+
+
+FORMATS: dict[str, Callable[[Report], str]] = {
+    "terminal": lambda report: "\n".join(terminal(report, 120)),
+    "markdown": render_markdown,
+    "html": lambda report: render_page([report]),
+    "csv": lambda report: render_csv([report]).replace("\r\n", "\n"),
+    "pytest-benchmark": lambda report: render_pytest_benchmark([report]),
+    "bencher": lambda report: render_bencher([report]),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_format_holds_what_a_terminal_obeys(name: str) -> None:
+    """Among it the sequences' start in one character (C1), and what turns the direction of a line."""
+    text = FORMATS[name](hostile_report("a\x9b31m\x7f\x1b]0;x\x07\u202eb\u2066c\u2028d\U000e0001"))
+    assert "31m" in text
+    found = {unicodedata.category(char) for char in text.replace("\n", "").replace("\t", "")}
+    assert found.isdisjoint({"Cc", "Cf", "Zl", "Zp"})
 
 
 @settings(max_examples=30, deadline=None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchbox.report.text import (
@@ -16,6 +17,7 @@ from benchbox.report.text import (
     ends_text,
     energy,
     escape_markdown,
+    indented_json,
     memory,
     percent,
     plus_minus,
@@ -123,6 +125,23 @@ def test_clean_shortens() -> None:
 @given(st.text())
 def test_cleaned_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
     assert all(unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in clean(text))
+
+
+CONTROLS = "\x00\x1b[31m\x7f\x9b31m\u202eab\u2066\u200b\ufeff\u2028\U000e0001é日😀"
+
+
+@given(st.text())
+@example(CONTROLS)
+def test_printed_json_holds_nothing_that_a_terminal_obeys(text: str) -> None:
+    shown = indented_json({text: [text]})
+    found = {unicodedata.category(char) for char in shown.replace("\n", "")}
+    assert found.isdisjoint({"Cc", "Cf", "Cs", "Zl", "Zp"})
+    assert json.loads(shown) == {text: [text]}
+
+
+def test_printed_json_keeps_letters() -> None:
+    assert indented_json("é日😀") == '"é日😀"\n'
+    assert indented_json("\x9b\u202e\U000e0001") == '"\\u009b\\u202e\\udb40\\udc01"\n'
 
 
 def test_markdown_is_shown_as_it_stands() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from torch import nn
 
 from benchbox.worker.models import UnsupportedCase
-from benchbox.worker.strategies.cpu_adam import first_error, host_adam
+from benchbox.worker.strategies.cpu_adam import first_error, host_adam, own_folder
 
 
 def test_without_a_compiler_it_is_unsupported_and_says_why(
@@ -51,3 +52,23 @@ def test_a_lock_left_by_a_killed_builder_is_not_waited_for(
 )
 def test_the_reason_is_the_compilers_first_error(text: str, line: str) -> None:
     assert first_error(text) == line
+
+
+def test_each_environment_builds_in_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
+    folders = []
+    for prefix, version in (("/a", "2.0"), ("/b", "2.0"), ("/a", "2.1"), ("/a", "2.0")):
+        monkeypatch.setattr("sys.prefix", prefix)
+        monkeypatch.setattr("torch.__version__", version)
+        with own_folder():
+            folders.append(os.environ["TORCH_EXTENSIONS_DIR"])
+        assert "TORCH_EXTENSIONS_DIR" not in os.environ
+    assert len(set(folders)) == 3
+    assert folders[0] == folders[3]
+
+
+def test_a_folder_that_the_user_names_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", "/of/the/user")
+    with own_folder():
+        assert os.environ["TORCH_EXTENSIONS_DIR"] == "/of/the/user"
+    assert os.environ["TORCH_EXTENSIONS_DIR"] == "/of/the/user"

@@ -9,7 +9,7 @@ import torch
 from benchbox.schema import MeasureSettings
 from benchbox.worker.clock import make_clock
 from benchbox.worker.data import make_batches
-from benchbox.worker.loop import Measured, measure, run_steps
+from benchbox.worker.loop import LossNotFiniteError, Measured, measure, run_steps
 from benchbox.worker.strategies.single import SingleEngine
 from tests.worker.tasks import CPU, IMAGES, make_case, make_task, write_forward
 from tests.worker.watch import put_on
@@ -62,6 +62,21 @@ def test_every_step_takes_a_new_batch_and_is_timed() -> None:
     assert loss.dim() == 0
     for old, new in zip(before, engine.module.parameters(), strict=True):
         assert not torch.equal(old, new)
+
+
+@pytest.mark.parametrize(("first_nan", "num_steps"), [(1, 1), (40, 64), (300, 320)])
+def test_a_loss_that_is_no_number_ends_measuring_with_its_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_nan: int, num_steps: int
+) -> None:
+    """Of more than two thousand steps: at the end of the first, of a block of warm-up or of a window."""
+    put_on(monkeypatch, lambda step: 10_000_000)
+    body = f"""
+    self.calls = getattr(self, "calls", 0) + 1
+    y = y if self.calls < {first_nan} else y * float("nan")
+    """
+    with pytest.raises(LossNotFiniteError, match=r"the loss is not finite: nan at step \d+$") as raised:
+        measure_own(tmp_path, body, max_seconds=25, ci_target_pct=1e-9)
+    assert first_nan <= int(str(raised.value).split()[-1]) <= num_steps
 
 
 def test_progress_is_told_between_windows_and_never_inside(tmp_path: Path) -> None:

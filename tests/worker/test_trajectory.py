@@ -10,7 +10,7 @@ import torch
 from benchbox.schema import Case, LossCheck
 from benchbox.worker import trajectory
 from benchbox.worker.trajectory import check_losses, digest, plain_fp32, trajectories_agree
-from tests.worker.tasks import CPU, IMAGES, SMALL_CNN, make_case, make_task, write_forward
+from tests.worker.tasks import CPU, IMAGES, SMALL_CNN, make_case, make_task, write_forward, write_model
 
 IN_BF16 = "if torch.is_autocast_enabled('cpu'): "
 
@@ -77,6 +77,33 @@ def test_dropout_is_off(tmp_path: Path, dropout: str) -> None:
     )
     without = check(tmp_path, make_case(IMAGES, model=write_forward(tmp_path, "")))
     assert check(tmp_path, make_case(IMAGES, model=model)).losses == without.losses
+
+
+ATTENTION = "nn.MultiheadAttention(12, 2, dropout={rate}, batch_first=True)"
+RECURRENT = "nn.LSTM(12, 12, num_layers=2, dropout={rate}, batch_first=True)"
+
+
+@pytest.mark.parametrize("layer", [ATTENTION, RECURRENT], ids=["attention", "recurrent"])
+def test_dropout_that_is_no_layer_of_its_own_is_off(tmp_path: Path, layer: str) -> None:
+    def losses(rate: float) -> tuple[float | None, ...]:
+        call = "x, x, x" if layer is ATTENTION else "x"
+        name = write_model(
+            tmp_path,
+            f"""
+            class Own(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.inner = {layer.format(rate=rate)}
+                    self.linear = nn.Linear(3 * 8 * 8, 5)
+
+                def forward(self, x):
+                    x = x.reshape(-1, 16, 12)
+                    return self.linear(self.inner({call})[0].flatten(1))
+            """,
+        )
+        return check(tmp_path, make_case(IMAGES, model=f"{name}:Own")).losses
+
+    assert losses(0.5) == losses(0.0)
 
 
 # --- configurations that compute something else ------------------------------------------------------------

@@ -6,9 +6,11 @@ process group, and then looks into the engines: what they exchange, and what a s
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from benchbox.worker import attempt
 from benchbox.worker.data import make_batches
 from benchbox.worker.rank import _end_with_the_parent
 from benchbox.worker.ranks import Place, Ranks, join
-from benchbox.worker.strategies import make_engine
+from benchbox.worker.strategies import ddp, make_engine
 from tests.worker.tasks import CPU
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +40,8 @@ _EXCHANGES = (
 
 
 COUNTS: Counter[str] = Counter()
+BUCKET_BYTES: list[int] = []
+"""Of DDP's buckets, in the order in which its hook got them."""
 
 
 def torchrun(*command: str, num_ranks: int = 2) -> subprocess.CompletedProcess[str]:
@@ -89,26 +93,42 @@ def look(task: WorkerTask, ranks: Ranks) -> dict[str, Any]:
     Ranks take different numbers of silent steps, so a collective that is left would wait for ever.
     """
     engine, batches = make_engine(task.case, CPU, task.import_dirs), make_batches(task, CPU, ranks)
+    engine.prepare_silence()
     for _ in range(3):  # DeepSpeed's first steps record what is needed when
         COUNTS.clear()
         engine.step(next(batches))
     loud = dict(COUNTS)
     COUNTS.clear()
+    BUCKET_BYTES.clear()
     with engine.silent():
         for _ in range(1 + ranks.place.rank):
             engine.step(next(batches))
     silent = dict(COUNTS)
     ranks.wait()
+    must = [msgspec.structs.asdict(collective) for collective in engine.collectives()]
+    model = weakref.ref(engine.module)
     engine.close()
+    del engine
+    gc.collect()
     return {
         "loud": loud,
         "silent": silent,
-        "must": [msgspec.structs.asdict(collective) for collective in engine.collectives()],
+        "bucket_bytes": sum(BUCKET_BYTES),
+        "must": must,
+        "model_is_gone": model() is None,
     }
 
 
 def count_exchanges() -> None:
-    """Let torch's collectives add to ``COUNTS``; before DeepSpeed takes hold of them."""
+    """Let torch's collectives add to ``COUNTS``, before DeepSpeed takes hold of them, and DDP's hook to
+    ``BUCKET_BYTES``."""
+    exchange = ddp._Exchange.of
+
+    def note(self: ddp._Exchange, gradients: torch.Tensor) -> torch.futures.Future[torch.Tensor]:
+        BUCKET_BYTES.append(gradients.nbytes)
+        return exchange(self, gradients)
+
+    ddp._Exchange.of = note  # type: ignore[method-assign]
     for name in _EXCHANGES:
         if hasattr(dist, name):
             setattr(dist, name, _counting(getattr(dist, name), name))

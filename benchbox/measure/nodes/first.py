@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from benchbox.errors import NodeError
 from benchbox.measure.attempt import Tick, watch_attempt
+from benchbox.measure.host_adam import TIMEOUT_S as BUILD_TIMEOUT_S
+from benchbox.measure.host_adam import needs_host_adam
 from benchbox.measure.launch import START_TIMEOUT_S
 from benchbox.measure.nodes.alike import as_node, refuse_differences
 from benchbox.measure.nodes.door import Door
@@ -103,7 +105,8 @@ class FirstNode(NodeSite):
         )
 
     def _wait_for_ready(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
+        builds = any(map(needs_host_adam, self._suite.cases))
+        deadline = time.monotonic() + START_TIMEOUT_S + (BUILD_TIMEOUT_S if builds else 0)
         found = []
         for node, link in self._links.items():
             ready = link.receive(max(0.0, deadline - time.monotonic()))

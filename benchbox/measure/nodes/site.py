@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from benchbox.errors import BadInputError
+from benchbox.measure.host_adam import needs_host_adam
 from benchbox.measure.nodes.network import gloo_interface
 from benchbox.measure.nodes.options import NodeOptions
 from benchbox.measure.placement import Placement
@@ -29,6 +31,19 @@ class NodeSite(Site):
         self.num_local_ranks = 1
         self.address: str
         self.options = options
+
+    def __enter__(self) -> NodeSite:
+        """As :meth:`Site.__enter__`. Builds what cases need on the way: once they run, nodes wait for each
+        other on an attempt's own time."""
+        with contextlib.ExitStack() as closing:
+            super().__enter__()
+            closing.push(super().__exit__)
+            for case in self._cases:
+                if needs_host_adam(case) and self.why_unsupported(case) is None:
+                    for _ in self.host_adam(case):
+                        pass
+            closing.pop_all()  # all is well: leaving is for __exit__
+        return self
 
     def num_nodes(self, case: Case) -> int:
         """How many nodes ``case`` runs on, where it can run at all."""

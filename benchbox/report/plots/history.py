@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchbox.analyze.history import LEAST_REPORTS
 from benchbox.errors import NothingToPlotError
+from benchbox.report.history import TOO_FEW, never_ok_text
 from benchbox.report.plots.canvas import INK, MARKERS, MUTED, SERIES, legend_below, new_figure
 from benchbox.report.plots.plot import Plot, listing, report_labels, short_label
 from benchbox.report.text import UNKNOWN, case_labels, clean, plus_minus, rate_text, significant
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_LINES = 7
-LEAST_REPORTS = 4
-"""Two at each level; see :data:`benchbox.analyze.history.MIN_REPORTS_AT_A_LEVEL`."""
-TOO_FEW = "A change of level cannot be told from fewer than four reports"
 
 
 class _Line(NamedTuple):
@@ -66,6 +65,8 @@ def history_plot(found: History) -> Plot:
         f"{clean(left.report)}."
         for left in found.left_out
     ]
+    never = case_labels([never.case for never in found.never_ok])
+    notes += [f"{never[one.case.case_id]}: {never_ok_text(one.first)}." for one in found.never_ok]
     rows = [row for line in lines for row in _rows(line, dates)]
     return Plot(
         title=f"History: {len(ordered)} reports",
@@ -103,7 +104,8 @@ def _description(lines: Sequence[_Line], dates: Sequence[str]) -> str:
     changes = [f"{text} from {dates[place]} on" for place, text in _changes(lines).items()]
     if changes:
         return f"{start} {'; '.join(changes)}."
-    return f"{start} {'No level changed' if len(dates) >= LEAST_REPORTS else TOO_FEW}."
+    longest = max(len(line.points) for line in lines)
+    return f"{start} {'No level changed' if longest >= LEAST_REPORTS else TOO_FEW}."
 
 
 def _changes(lines: Sequence[_Line]) -> dict[int, str]:

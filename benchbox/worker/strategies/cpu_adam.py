@@ -1,9 +1,13 @@
-"""DeepSpeed's Adam for the host, which is compiled at first use."""
+"""DeepSpeed's Adam for the host, which has to be compiled."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-from collections.abc import Iterable
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -23,9 +27,44 @@ def host_adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch
     """
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-    _build()
-    optimizer: torch.optim.Optimizer = DeepSpeedCPUAdam(parameters, lr=learning_rate, adamw_mode=False)
+    with own_folder():
+        _build()
+        optimizer: torch.optim.Optimizer = DeepSpeedCPUAdam(parameters, lr=learning_rate, adamw_mode=False)
     return optimizer
+
+
+def why_not_built() -> str | None:
+    """Build it, where that has not been done; why that cannot be done, ``None`` where it is there.
+
+    The first call in an environment may take minutes, later ones take a second.
+    """
+    from benchbox.worker.strategies.zero import import_quietly
+
+    import_quietly()
+    try:
+        with own_folder():
+            _build()
+    except UnsupportedCase as error:
+        return str(error)
+    return None
+
+
+@contextlib.contextmanager
+def own_folder() -> Iterator[None]:
+    """Have torch build in a folder of this environment's own, unless the user has named one.
+
+    By itself torch has one for all environments of a Python version, and two of them that include headers
+    from different places rebuild the extension by turns.
+    """
+    if "TORCH_EXTENSIONS_DIR" in os.environ:
+        yield
+        return
+    of = hashlib.blake2s(f"{sys.prefix}\n{torch.__version__}".encode()).hexdigest()[:12]
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(Path(cpp_extension.get_default_build_root(), f"benchbox-{of}"))
+    try:
+        yield
+    finally:
+        del os.environ["TORCH_EXTENSIONS_DIR"]
 
 
 def _build() -> None:

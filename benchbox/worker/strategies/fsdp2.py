@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from benchbox.schema import Case
 from benchbox.worker.engine import AUTOCAST_DTYPE, Collective
-from benchbox.worker.models import build_model, num_trained
+from benchbox.worker.models import build_model, num_parameters, num_trained
 from benchbox.worker.strategies.own_part import repeat_own
 from benchbox.worker.strategies.single import TorchEngine
 
@@ -43,7 +43,7 @@ class Fsdp2Engine(TorchEngine):
     def __init__(self, case: Case, device: torch.device, import_dirs: tuple[str, ...]) -> None:
         super().__init__(case, device)
         model = build_model(case, import_dirs)
-        self._num_trained = num_trained(model)
+        self._num_parameters, self._num_trained = num_parameters(model), num_trained(model)
         self._is_one_piece = not isinstance(model, nn.Sequential)
         self._param_dtype = AUTOCAST_DTYPE.get(case.precision, torch.float32)
         policy = MixedPrecisionPolicy(param_dtype=self._param_dtype, reduce_dtype=torch.float32)
@@ -84,11 +84,13 @@ class Fsdp2Engine(TorchEngine):
                 setattr(dist, name, collective)
 
     def collectives(self) -> tuple[Collective, ...]:
-        """Stages are gathered for the forward and again for the backward pass of every micro-batch; a root
-        that has parameters of its own keeps them from one to the other."""
+        """Stages are gathered for the forward and again for the backward pass of every micro-batch, frozen
+        weights too; a root that has parameters of its own keeps them from one to the other."""
         size = self._param_dtype.itemsize
         times = 1 if self._is_one_piece else 2
         return (
-            Collective("all-gather", "parameters", size * self._num_trained, times * self._num_micro_batches),
+            Collective(
+                "all-gather", "parameters", size * self._num_parameters, times * self._num_micro_batches
+            ),
             Collective("reduce-scatter", "gradients", 4 * self._num_trained),
         )

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from benchbox.schema import Case
 from benchbox.worker.engine import AUTOCAST_DTYPE, Collective, Engine
-from benchbox.worker.models import build_model, num_trained
+from benchbox.worker.models import build_model, num_parameters, num_trained
 from benchbox.worker.strategies.cpu_adam import OPTIMIZER_NAME, host_adam
 from benchbox.worker.strategies.own_part import repeat_own
 
@@ -65,7 +65,8 @@ class ZeroEngine(Engine):
         self._dtype = AUTOCAST_DTYPE.get(case.precision, torch.float32)
         config = deepspeed_config(case)
         model = build_model(case, import_dirs)
-        self._stage, self._num_trained = STAGE[case.strategy], num_trained(model)
+        self._stage = STAGE[case.strategy]
+        self._num_parameters, self._num_trained = num_parameters(model), num_trained(model)
         if self._stage == 3:
             model.to(self._dtype)  # as DeepSpeed itself does in the other stages
             deepspeed.zero.Init(module=model, config_dict_or_path=config)
@@ -107,21 +108,22 @@ class ZeroEngine(Engine):
 
     def collectives(self) -> tuple[Collective, ...]:
         """As the stage asks for it: gradients reach the rank that keeps their part, once a step in stage 1
-        and after each micro-batch in the others; then updated weights, or in stage 3 all weights at every
-        use, reach everybody.
+        and after each micro-batch in the others; then updated weights, or in stage 3 all weights, frozen ones
+        too, at every use, reach everybody.
 
         In stages 1 and 2 DeepSpeed 0.19 sends more: it reduces gradients to all ranks (all-reduce). In stage
         3 it keeps what it has gathered for the backward pass if so many numbers are within its bounds.
         """
-        num_bytes = self._dtype.itemsize * self._num_trained
+        size, num_gathered = self._dtype.itemsize, self._num_trained
         num_micro_batches = self._deepspeed.gradient_accumulation_steps()
         num_reductions, num_gathers = (1 if self._stage == 1 else num_micro_batches), 1
         if self._stage == 3:
             bound = min(self._deepspeed.zero_max_reuse_distance(), self._deepspeed.zero_max_live_parameters())
-            num_gathers = num_micro_batches * (1 if self._num_trained <= bound else 2)
+            num_gathered = self._num_parameters
+            num_gathers = num_micro_batches * (1 if num_gathered <= bound else 2)
         return (
-            Collective("reduce-scatter", "gradients", num_bytes, num_reductions),
-            Collective("all-gather", "parameters", num_bytes, num_gathers),
+            Collective("reduce-scatter", "gradients", size * self._num_trained, num_reductions),
+            Collective("all-gather", "parameters", size * num_gathered, num_gathers),
         )
 
     @contextlib.contextmanager

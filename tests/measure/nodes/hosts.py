@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.runs import BENCHBOX, environment, heed_interrupts
 
 
@@ -73,6 +75,15 @@ def why_no_hosts() -> str | None:
             return None
     except subprocess.CalledProcessError as error:
         return f"network namespaces cannot be made here: {error.stderr.strip()}"
+
+
+def skip_without_hosts() -> None:
+    """Skip a test where namespaces cannot be made, or fail it with ``BENCHBOX_TWO_HOSTS=required``."""
+    reason = why_no_hosts()
+    if reason is not None and os.environ.get("BENCHBOX_TWO_HOSTS") == "required":
+        pytest.fail(f"BENCHBOX_TWO_HOSTS=required, but {reason}")
+    if reason is not None:
+        pytest.skip(reason)
 
 
 def _ip(*arguments: str) -> None:

@@ -16,7 +16,7 @@ from benchbox.measure.order import rounds
 from benchbox.plan.suite import load_suite
 from benchbox.report.files import read_report
 from benchbox.schema import Report
-from tests.measure.nodes.hosts import Hosts, two_hosts, why_no_hosts
+from tests.measure.nodes.hosts import Hosts, skip_without_hosts, two_hosts
 from tests.runs import (
     MARK,
     all_end,
@@ -36,9 +36,7 @@ TWO_RANKS = 'strategy = "ddp"\nworld_size = 2\n'
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
-    reason = why_no_hosts()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_hosts()
     with two_hosts() as made:
         yield made
 
