@@ -43,10 +43,6 @@ def test_the_markdown_beside_a_report_is_what_the_report_says(path: Path) -> Non
     assert markdown == render_markdown(read_report(path)), "benchbox report --format markdown --out writes it"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="both reports hold verdicts by older rules; once they are renewed, take this mark away",
-)
 @OF_EACH
 def test_a_committed_reports_verdicts_are_by_todays_rules(path: Path) -> None:
     report = read_report(path)

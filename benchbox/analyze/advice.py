@@ -224,7 +224,8 @@ def _larger_batch(known: Known) -> Advice:
             factor //= 2
     if factor == 1:
         return None, None
-    speedup = by_batch(known.gathered, factor, known.share("optimizer") + known.share("host-launch"))
+    fixed = known.share("optimizer") + known.share("host-launch")
+    speedup = by_batch(known.gathered, known.places_of_step(), factor, fixed)
     words = (
         f"{factor} times the batch: what every step costs however many samples it has is then spent on more "
         "of them"

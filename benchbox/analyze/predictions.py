@@ -32,11 +32,15 @@ def by_removing(share: float, uncertainty: float) -> Interval:
     return Interval(low=low, high=high)
 
 
-def by_batch(gathered: Gathered, factor: int, inferred_fixed: float) -> Interval | None:
+def by_batch(
+    gathered: Gathered, places: Sequence[Place], factor: int, inferred_fixed: float
+) -> Interval | None:
     """``factor`` times the batch, by the fixed part of the step.
 
     With fixed share f the rate grows by ``k / (f + k (1 - f))``. The share comes from the batch split with
-    its interval; without one it is at least ``inferred_fixed``, by what the profile says does not grow.
+    its interval; without one it is at least ``inferred_fixed``, by what the profile says does not grow. At
+    the least, products that arithmetic bounds grow with the batch, although half of them took as long: they
+    may have been bound by their weights' bytes there.
     """
     split = gathered.split
     if split is not None and split.full_step_time_ns > 0:
@@ -48,6 +52,9 @@ def by_batch(gathered: Gathered, factor: int, inferred_fixed: float) -> Interval
         low, high = inferred_fixed * 0.8, inferred_fixed + 0.3
     else:
         return None
+
+    growing = sum(p.share for p in places if p.operator_class in _PRODUCTS and p.bound == "compute")
+    low = min(low, 1 - growing)
 
     def gain(fixed: float) -> float:
         fixed = min(0.98, max(0.0, fixed))

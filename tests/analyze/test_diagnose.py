@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from benchbox.analyze.causes import find_causes
 from benchbox.analyze.diagnose import diagnose_case
 from benchbox.analyze.gathered import gather
+from benchbox.analyze.predictions import by_batch
 from benchbox.analyze.roofline import places, rates
 from benchbox.schema import (
     THROTTLE_REASONS,
@@ -353,6 +354,26 @@ def test_bf16_changes_nothing_about_a_device_that_waits() -> None:
     predicted = found.suggestion.predicted_speedup
     assert predicted is not None
     assert predicted.high < 1 / 0.4
+
+
+def test_products_at_the_ridge_may_grow_with_the_batch_though_half_of_it_took_as_long() -> None:
+    """As in the committed ZeRO report, where twice the batch brought 1.22 times the rate."""
+    step = profiled(operator("matmul", 6, flops=250), operator("optimizer", 4, gigabytes=10))
+    gathered = gather(
+        CaseResult(
+            case=make_case(),
+            outcome="ok",
+            reason=None,
+            attempts=(make_attempt(make_case(), 0, make_rank((STEP_NS,) * 60, batch_split=split(0.7))),),
+            summary=None,
+        )
+    )
+    assert gathered is not None
+    placed = places(step, rates("fp32", CEILINGS, None))
+    promised = by_batch(gathered, placed, 2, 0.4)
+    assert promised is not None
+    assert promised.low == pytest.approx(0.9 * 2 / (0.4 + 2 * 0.6))
+    assert promised.high == pytest.approx(1.05 * 2 / (0.77 + 2 * 0.23))
 
 
 def test_a_larger_batch_is_advised_only_as_far_as_it_fits() -> None:
