@@ -156,13 +156,17 @@ def _targets(
 ) -> list[Target]:
     """The job's devices; by default those of the reports and every profile."""
     used = {case.device for case in cases}
-    own = {
-        name: Target(
-            name, report_profile(report), all_reduce_gb_per_s(report), is_host=not report.environment.devices
-        )
-        for report in reports
-        if (name := device_name(report)) in used
-    }
+    own: dict[str, Target] = {}
+    for report in reports:
+        name = device_name(report)
+        if name in used:  # of several reports of one device the first counts, as of its cases
+            target = Target(
+                name,
+                report_profile(report),
+                all_reduce_gb_per_s(report),
+                is_host=not report.environment.devices,
+            )
+            own.setdefault(name, target)
     if not job.targets:
         named = {profile.name: _target(profile) for profile in profiles} | own
         return list(named.values())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from benchbox.analyze.roofline import Rates, places, rates
+from benchbox.analyze.student import t_quantile
 from benchbox.schema import (
     Case,
     CaseResult,
@@ -20,8 +22,8 @@ from benchbox.schema import (
     Report,
 )
 
-# An 80 % interval out of a 95 % one.
-_NARROWER = 1.2816 / 1.9600
+# Of each end of a report's interval, and of a plan's.
+_TAIL_OF_REPORTS, _TAIL = 0.025, 0.1
 _COMPUTE: frozenset[OperatorClass] = frozenset({"matmul", "convolution"})
 # What a measured rate may be off by where its interval is not known, as a logarithm.
 _UNKNOWN_LOG_HALF = 0.10
@@ -142,13 +144,6 @@ def _measured(report: Report, result: CaseResult) -> Measured:
     summary, case = result.summary, result.case
     assert summary is not None
     rank = next((rank for attempt in result.attempts for rank in attempt.ranks if rank.step_time_ns), None)
-    interval = summary.samples_per_second_interval
-    half = _UNKNOWN_LOG_HALF
-    if interval is not None and 0 < interval.low <= interval.high:
-        # The interval is symmetric on the log scale.
-        half = _NARROWER * max(
-            summary.samples_per_second / interval.low - 1, interval.high / summary.samples_per_second - 1
-        )
     estimate = result.memory_estimate
     peak = summary.device_memory_used_bytes or summary.peak_memory_reserved_bytes
     flops = summary.model_flops_per_step
@@ -157,7 +152,7 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         configured=configured(case),
         device=device_name(report),
         profile=report_profile(report),
-        log_half=half,
+        log_half=_log_half(summary),
         samples_per_second=summary.samples_per_second,
         power_w=_power_w(summary, case.world_size),
         peak_memory_bytes=peak or (estimate.peak_device_bytes if estimate else None),
@@ -172,6 +167,19 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         compute_share=_compute_share(rank, rates(case.precision, report.ceilings, report.hardware_profile)),
         fixed_ms=max(0.0, rank.batch_split.fixed_ns / 1e6) if rank and rank.batch_split else None,
     )
+
+
+def _log_half(summary: CaseSummary) -> float:
+    """Half of an 80 % interval out of the report's of 95 %, which is Student's t on the log scale.
+
+    Over steps of one attempt their effective number is not known; the normal law narrows least of all.
+    """
+    rate, interval = summary.samples_per_second, summary.samples_per_second_interval
+    if interval is None or not 0 < interval.low <= rate <= interval.high:
+        return _UNKNOWN_LOG_HALF
+    degrees = summary.num_attempts - 1 if summary.interval_basis == "attempts" else math.inf
+    narrower = t_quantile(_TAIL, degrees) / t_quantile(_TAIL_OF_REPORTS, degrees)
+    return narrower * max(math.log(rate / interval.low), math.log(interval.high / rate))
 
 
 def _power_w(summary: CaseSummary, num_devices: int) -> float | None:
