@@ -15,7 +15,13 @@ from benchbox.analyze.predict_fit import (
     weigh_compute_share,
     weigh_witnesses,
 )
-from benchbox.analyze.predict_interval import USUAL_RESIDUAL, log_half_widths, step_between
+from benchbox.analyze.predict_interval import (
+    RESIDUALS,
+    USUAL_RESIDUAL,
+    log_half_widths,
+    step_between,
+    step_kind,
+)
 from benchbox.analyze.predict_model import HOST_MS, REFERENCE_BANDWIDTH, Workload, model_family
 from benchbox.analyze.predict_rates import DeviceRates, Probes, RatePrecision, device_rates
 from benchbox.schema import Basis, HardwareProfile
@@ -36,8 +42,16 @@ class Rate(NamedTuple):
     basis: Basis
     source: Measured
     """What it rests on most."""
+    batch: int
+    optimizer_s: float | None
+    """Of a step: the update of the weights; ``None``: not known."""
     log_ceiling: float = math.inf
     """The roofline, for the rate and its interval; infinite where it is not known."""
+
+    @property
+    def step_s(self) -> float:
+        """Of one device, at the source's accumulation."""
+        return self.batch * self.source.case.gradient_accumulation_steps / math.exp(self.log_rate)
 
 
 class Refusal(NamedTuple):
@@ -71,8 +85,7 @@ def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
     """At a batch between two measured ones, or at one of them; ``cases``: one configuration, one device."""
     alone = _alone(cases)
     if batch in alone:
-        case = alone[batch]
-        return Rate(math.log(case.samples_per_second), case.log_half, case.log_half, "measured", case)
+        return measured_rate(alone[batch])
     points = sorted(alone.items())
     below = [point for point in points if point[0] < batch]
     above = [point for point in points if point[0] > batch]
@@ -83,7 +96,16 @@ def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
     start, end = math.log(one.samples_per_second), math.log(two.samples_per_second)
     # A rate that grows with the batch runs at most a quarter of the gap beside the straight line.
     half = max(one.log_half, two.log_half) + abs(end - start) / 4
-    return Rate(start + share * (end - start), half, half, "interpolated", one if share < 0.5 else two)
+    nearer = one if share < 0.5 else two
+    log_rate = start + share * (end - start)
+    return Rate(log_rate, half, half, "interpolated", nearer, batch, nearer.optimizer_s)
+
+
+def measured_rate(case: Measured) -> Rate:
+    """Of one of the devices that ``case`` ran on."""
+    log_rate = math.log(case.samples_per_second / case.case.world_size)
+    batch = case.case.per_device_batch_size
+    return Rate(log_rate, case.log_half, case.log_half, "measured", case, batch, case.optimizer_s)
 
 
 def _alone(cases: Sequence[Measured]) -> dict[int, Measured]:
@@ -123,7 +145,10 @@ def foretell(
             "a report of a device of the target's vendor",
         )
     belief = _belief(same_maker, siblings)
-    rate = _combined([_from_one(belief, rate, device, goal) for rate, device, _ in same_maker])
+    rate = _combined(
+        [_from_one(belief, rate, device, goal) for rate, device, _ in same_maker],
+        [math.hypot(RESIDUALS[step_kind(device, goal)], rate.log_half) for rate, device, _ in same_maker],
+    )
     ceiling = min(_log_roofline(item.source, target) for item, _, _ in same_maker)
     return rate._replace(log_rate=min(rate.log_rate, ceiling), log_ceiling=ceiling)
 
@@ -142,28 +167,35 @@ def _known_rates(
 
 def _belief(known: Sequence[tuple[Rate, DeviceRates, float]], siblings: Sequence[Sequence[Rate]]) -> Belief:
     rate, _, _ = known[0]
-    fixed = median([fixed for _, _, fixed in known])
-    own = _evidence([(item, device) for item, device, _ in known], fixed)
+    # What is fixed and no update of the weights is the host's: it issues as many kernels as before.
+    host_ms = median([fixed - 1e3 * (item.optimizer_s or 0.0) for item, _, fixed in known])
+    own = _evidence([(item, device) for item, device, _ in known], host_ms)
     for item, device, _ in known:
         if item.source.compute_share is not None:
             own = weigh_compute_share(own, device, item.source.compute_share)
     others = []
     for sibling in siblings:
-        pairs = _known_rates([(one, fixed) for one in sibling], sibling[0].source.case.precision)
+        pairs = _known_rates([(one, 0.0) for one in sibling], sibling[0].source.case.precision)
         if pairs and sibling[0].source.case.precision != rate.source.case.precision:
-            others.append(_evidence([(item, device) for item, device, _ in pairs], fixed))
+            others.append(_evidence([(item, device) for item, device, _ in pairs], host_ms))
     return believe(own, others)
 
 
-def _evidence(pairs: Sequence[tuple[Rate, DeviceRates]], fixed: float) -> Evidence:
+def _evidence(pairs: Sequence[tuple[Rate, DeviceRates]], host_ms: float) -> Evidence:
     case = pairs[0][0].source.case
-    batch = case.per_device_batch_size
-    step_ms = median(
-        [1e3 * batch / math.exp(r.log_rate) * d.bandwidth_gb_per_s / REFERENCE_BANDWIDTH for r, d in pairs]
+    step_ms = median([1e3 * r.step_s * d.bandwidth_gb_per_s / REFERENCE_BANDWIDTH for r, d in pairs])
+    # The same share on the reference device, which both are scaled to by bandwidth.
+    updating = median(
+        [min(0.95, (r.optimizer_s or 0.0) / ((1 - r.source.input_share) * r.step_s)) for r, _ in pairs]
     )
-    # A measured fixed part holds optimizer and launches; less than a tenth of the usual is noise.
-    work = Workload(model_family(case.model), case.precision, step_ms, max(fixed, HOST_MS / 10))
-    return weigh_witnesses(work, [Seen(device, 1, float(batch), rate.log_rate) for rate, device in pairs])
+    work = Workload(
+        model_family(case.model),
+        case.precision,
+        step_ms,
+        max(host_ms, HOST_MS / 10),  # less than a tenth of the usual is noise
+        updating,
+    )
+    return weigh_witnesses(work, [Seen(device, 1, float(r.batch), r.log_rate) for r, device in pairs])
 
 
 def _from_one(belief: Belief, rate: Rate, source: DeviceRates, target: DeviceRates) -> Rate:
@@ -175,11 +207,16 @@ def _from_one(belief: Belief, rate: Rate, source: DeviceRates, target: DeviceRat
     waiting = rate.source.input_share
     faster = -math.log((1 - waiting) * math.exp(-step.middle) + waiting)
     below, above = (math.hypot(half, rate.log_half) for half in halves)
-    return Rate(rate.log_rate + faster, below, above, "predicted", rate.source)
+    update = rate.optimizer_s
+    if update is not None:
+        update *= source.bandwidth_gb_per_s / target.bandwidth_gb_per_s
+    return Rate(rate.log_rate + faster, below, above, "predicted", rate.source, rate.batch, update)
 
 
-def _combined(rates: Sequence[Rate]) -> Rate:
-    weights = [1 / rate.log_half**2 for rate in rates]
+def _combined(rates: Sequence[Rate], errors: Sequence[float]) -> Rate:
+    """The ``errors`` that weigh them know nothing of the target's peaks: with more of them it might else
+    lean on a source that promises less."""
+    weights = [1 / error**2 for error in errors]
     total = math.fsum(weights)
     center = math.fsum(w * rate.log_rate for w, rate in zip(weights, rates, strict=True)) / total
     best = min(rates, key=lambda rate: rate.log_half)

@@ -14,6 +14,7 @@ from benchbox.analyze.plan_rates import (
     fixed_ms,
     foretell,
     interpolate,
+    measured_rate,
     under_its_roofline,
 )
 from benchbox.analyze.plan_sources import Configured, Measured
@@ -206,10 +207,7 @@ def _measured_apart(
 def _as_measured(measured: Measured, configured: Configured, target: Target) -> Row:
     """A row for just the number of devices that ``measured`` ran on."""
     case = measured.case
-    log_rate = math.log(measured.samples_per_second / case.world_size)
-    rate = under_its_roofline(
-        Rate(log_rate, measured.log_half, measured.log_half, "measured", measured), target.profile
-    )
+    rate = under_its_roofline(measured_rate(measured), target.profile)
     return Row(
         target=target,
         configured=configured,

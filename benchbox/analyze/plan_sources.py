@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from benchbox.analyze.plan_optimizer import optimizer_s
 from benchbox.analyze.roofline import Rates, places, rates
 from benchbox.analyze.student import t_quantile
 from benchbox.schema import (
@@ -72,6 +73,8 @@ class Measured(NamedTuple):
     """Of the profiled operators' time: matrix products and convolutions that arithmetic bounds."""
     fixed_ms: float | None
     """Of a step, by two batch sizes within one case."""
+    optimizer_s: float | None
+    """Of a step: the update of the weights, on the device; ``None``: nothing says."""
 
 
 def measured_cases(reports: Sequence[Report], model: str | None) -> list[Measured]:
@@ -166,6 +169,9 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         input_share=_input_share(rank),
         compute_share=_compute_share(rank, rates(case.precision, report.ceilings, report.hardware_profile)),
         fixed_ms=max(0.0, rank.batch_split.fixed_ns / 1e6) if rank and rank.batch_split else None,
+        optimizer_s=optimizer_s(
+            rank, case.global_batch_size / summary.samples_per_second, report.hardware_profile
+        ),
     )
 
 

@@ -29,7 +29,7 @@ from benchbox.analyze.predict_rates import DeviceRates
 from benchbox.analyze.student import t_quantile
 from benchbox.schema import StepKind
 
-_RESIDUALS: dict[StepKind, float] = {
+RESIDUALS: dict[StepKind, float] = {
     "same chip": 0.10,
     "same memory class": 0.15,
     "HBM to GDDR": 0.15,
@@ -149,7 +149,7 @@ def log_half_widths(
     source, target, num_devices = step.source, step.target, step.num_devices
     degrees = max(0, len(belief.architectures) - 1)
     agreement = (_PRIOR_DEGREES * usual_residual**2 + belief.squared_residuals) / (_PRIOR_DEGREES + degrees)
-    residual = _RESIDUALS[step_kind(source, target)] * software_factor * math.sqrt(agreement) / USUAL_RESIDUAL
+    residual = RESIDUALS[step_kind(source, target)] * software_factor * math.sqrt(agreement) / USUAL_RESIDUAL
     # The residuals are those of witnesses of two architectures.
     residual *= t_quantile(_TAIL, _PRIOR_DEGREES + degrees) / t_quantile(_TAIL, _PRIOR_DEGREES + 1)
     if belief.work.family == "other":

@@ -4,6 +4,7 @@ A step's work is compute-bound (matrix units), bandwidth-bound (device memory) a
 caches, shared memory), beside a fixed time of the host and, with several devices, an all-reduce's bytes:
 
     device = w_c · C_ref/C + w_b · B_ref/B + w_s · S_ref/S        (shares of a reference A100's step)
+           + w_o · B_ref/B                                        (the update of the weights, if known)
     step   = (device^2 + host^2 + all-reduce^2)^(1/2)
 
 The squares let what runs beside something longer hide behind it: a host that launches kernels ahead of the
@@ -98,6 +99,9 @@ class Workload(NamedTuple):
     """About how long a step takes on the reference device."""
     host_ms: float = HOST_MS
     """The step's fixed time of the host, where it was measured."""
+    optimizer_share: float = 0.0
+    """Of the device's own time in such a step: the update of the weights, where it was measured. It scales
+    with bandwidth; in a table it is part of what is divided."""
 
 
 def model_family(model: str) -> Family:
@@ -156,7 +160,7 @@ def log_work(division: Grid, work: Workload) -> Floats:
     import numpy as np
 
     compute, bandwidth, on_chip = _amounts(division, work)
-    total: Floats = np.log(compute + bandwidth + on_chip)
+    total: Floats = np.log((compute + bandwidth + on_chip) / (1 - work.optimizer_share))
     return total
 
 
@@ -181,9 +185,9 @@ def compute_share(division: Grid, work: Workload, device: DeviceRates) -> Floats
 def _times(division: Grid, work: Workload, device: DeviceRates) -> tuple[Floats, Floats, Floats]:
     """Compute-bound, bandwidth-bound and on-chip-bound time in steps of the reference device."""
     compute, bandwidth, on_chip = _amounts(division, work)
-    total = compute + bandwidth + on_chip
+    total = (compute + bandwidth + on_chip) / (1 - work.optimizer_share)
     return (
         compute / total * (_REFERENCE_TFLOPS[work.precision] / device.compute_tflops),
-        bandwidth / total * (REFERENCE_BANDWIDTH / device.bandwidth_gb_per_s),
+        (bandwidth / total + work.optimizer_share) * (REFERENCE_BANDWIDTH / device.bandwidth_gb_per_s),
         on_chip / total * (_REFERENCE_ON_CHIP / device.on_chip_ghz),
     )

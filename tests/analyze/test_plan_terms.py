@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from benchbox.schema import AllReduceCeiling, Ceilings, Interval, Report
-from tests.analyze.test_plan import run
+from benchbox.analyze.plan_sources import measured_cases
+from benchbox.analyze.predict_model import REFERENCE_BANDWIDTH, Workload, grid, log_rates
+from benchbox.analyze.predict_rates import DeviceRates, device_rates
+from benchbox.schema import (
+    AllReduceCeiling,
+    Ceilings,
+    Flops,
+    Interval,
+    OperatorTime,
+    PhaseTimes,
+    ProfiledStep,
+    Report,
+)
+from tests.analyze.test_plan import find, run
 from tests.plans import report, result, simple_report
+from tests.tables import profile
 
 
 def with_interval(num_attempts: int, stretch: float, basis: str = "attempts") -> Report:
@@ -48,3 +63,80 @@ def test_of_two_reports_of_one_device_the_firsts_probe_counts() -> None:
 
     assert planned(probed(100.0), probed(0.1)) == planned(probed(100.0))
     assert planned(probed(0.1), probed(100.0)) != planned(probed(100.0))
+
+
+NUM_PARAMETERS = 191_700_000
+
+
+def with_parameters(num_parameters: int) -> dict[str, Any]:
+    flops = Flops(model_flops_per_step=1, hardware_flops_per_step=1, num_parameters=num_parameters)
+    return {"flops": flops}
+
+
+def test_the_update_of_the_weights_scales_with_bandwidth() -> None:
+    """A T4 moves 28 bytes of each of 191.7 million parameters in 16.77 ms, at 320 GB/s. Its steps take that
+    and 0.25 ms a sample, nothing of the host: 24.77 ms with 32 samples. An H100, at 3,350 GB/s, updates in
+    1.60 ms, and is 15.2 times as fast in matrix products, 10.5 in bandwidth and 3.8 in multiprocessors."""
+    update_s = 28 * NUM_PARAMETERS / 320e9
+    steps = {b: update_s + b * 0.25e-3 for b in (16, 32)}
+    source = simple_report(
+        "T4", {b: b / s for b, s in steps.items()}, precision="fp16", rank=with_parameters(NUM_PARAMETERS)
+    )
+    step_s = (
+        32 / find(run(source), device="H100-SXM5-80GB", per_device_batch_size=32).samples_per_second.value
+    )
+    update_there_s = 28 * NUM_PARAMETERS / 3350e9
+    host_s = 1.5e-3  # the least that is taken for more than noise
+    assert update_there_s + 8e-3 / 15.2 < step_s < math.hypot(update_there_s + 8e-3 / 3.8, host_s) * 1.05
+    # As the host's, 16.77 ms would stay.
+    unknown = simple_report(
+        "T4", {b: b / s for b, s in steps.items()}, precision="fp16", rank={"flops": None}
+    )
+    kept = find(run(unknown), device="H100-SXM5-80GB", per_device_batch_size=32).samples_per_second.value
+    assert 32 / kept > 2 * step_s
+
+
+def test_the_model_adds_the_update_to_the_devices_own_time() -> None:
+    """With 40 % of the reference's step, a device of half its bandwidth takes 0.6 times what it took, and 0.8
+    beside it."""
+    division, device = grid(False), device_rates(profile("A30"), "fp16")
+    assert isinstance(device, DeviceRates)
+    times = [
+        np.exp(-2 * log_rates(division, Workload("convolution", "fp16", 100.0, 0.0, share), device, 1)) ** 0.5
+        for share in (0.0, 0.4)
+    ]
+    ratio = REFERENCE_BANDWIDTH / device.bandwidth_gb_per_s
+    assert times[1] == pytest.approx(0.6 * times[0] + 0.4 * ratio)
+
+
+def test_the_update_is_told_by_kernels_then_by_the_phase_then_by_bytes() -> None:
+    def told(**rank: Any) -> float | None:
+        one = result(100.0, per_device_batch_size=10, rank=rank)  # a step of 100 ms
+        return measured_cases([report("T4", one)], None)[0].optimizer_s
+
+    kernels = ProfiledStep(
+        step_time_ns=200_000_000,
+        device_idle_ns=0,
+        operators=(
+            OperatorTime(operator_class="matmul", num_calls=1, time_ns=60_000_000),
+            OperatorTime(operator_class="optimizer", num_calls=1, time_ns=15_000_000),
+        ),
+    )
+    phases = PhaseTimes(
+        num_steps=5,
+        input_wait_ns=0,
+        host_to_device_ns=0,
+        forward_ns=30_000_000,
+        backward_ns=50_000_000,
+        optimizer_ns=20_000_000,
+    )
+    flops = with_parameters(NUM_PARAMETERS)
+    assert told(flops=None) is None
+    assert told(**flops) == pytest.approx(28 * NUM_PARAMETERS / 320e9)
+    assert told(**flops, phases=phases) == pytest.approx(0.020)
+    assert told(**flops, phases=phases, profile=kernels) == pytest.approx(0.015)
+    on_host = replace(kernels, device_idle_ns=None)
+    assert told(**flops, profile=on_host) == pytest.approx(0.1 * 15 / 75)
+    # 20 ms for what takes 0.09 ms: launches.
+    assert told(**with_parameters(10**6), phases=phases) == pytest.approx(28e6 / 320e9)
+    assert told(flops=flops["flops"], optimizer="torch.optim.SGD") is None
