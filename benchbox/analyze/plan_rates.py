@@ -16,11 +16,13 @@ from benchbox.analyze.predict_fit import (
     weigh_witnesses,
 )
 from benchbox.analyze.predict_interval import (
+    MAX_INTERVAL_RATIO,
     RESIDUALS,
     USUAL_RESIDUAL,
     log_half_widths,
     step_between,
     step_kind,
+    witnesses_contradict,
 )
 from benchbox.analyze.predict_model import HOST_MS, REFERENCE_BANDWIDTH, Workload, model_family
 from benchbox.analyze.predict_rates import DeviceRates, Probes, RatePrecision, device_rates
@@ -145,10 +147,17 @@ def foretell(
             "a report of a device of the target's vendor",
         )
     belief = _belief(same_maker, siblings)
+    if witnesses_contradict(belief):
+        return Refusal("the reports' devices contradict each other", "the odd report's case measured again")
     rate = _combined(
         [_from_one(belief, rate, device, goal) for rate, device, _ in same_maker],
         [math.hypot(RESIDUALS[step_kind(device, goal)], rate.log_half) for rate, device, _ in same_maker],
     )
+    if rate.log_half + rate.log_half_faster > math.log(MAX_INTERVAL_RATIO):
+        return Refusal(
+            f"the interval would span more than a factor of {MAX_INTERVAL_RATIO:g}",
+            "a report of the device, or of one that is nearer to it",
+        )
     ceiling = min(_log_roofline(item.source, target) for item, _, _ in same_maker)
     return rate._replace(log_rate=min(rate.log_rate, ceiling), log_ceiling=ceiling)
 

@@ -73,6 +73,10 @@ USUAL_RESIDUAL = 0.07
 _PRIOR_DEGREES = 2
 # Of each end of an 80 % interval.
 _TAIL = 0.1
+# A rate between half and twice as much is still worth knowing.
+MAX_INTERVAL_RATIO = 4.0
+# Beyond, the witnesses contradict each other and no division of the work explains them.
+MAX_DISAGREEMENT = 0.5
 
 
 def step_kind(source: DeviceRates, target: DeviceRates) -> StepKind:
@@ -124,6 +128,12 @@ def step_between(
         waiting=max(host_share(belief, source[0]), host_share(belief, target[0])),
         exchanging=max(shared_link_share(belief, *source), shared_link_share(belief, *target)),
     )
+
+
+def witnesses_contradict(belief: Belief) -> bool:
+    """Whether they lie so far apart, under the best divisions, that nothing is to be foretold from them."""
+    degrees = max(1, len(belief.architectures) - 1)
+    return math.sqrt(belief.squared_residuals / degrees) > MAX_DISAGREEMENT
 
 
 class Halves(NamedTuple):

@@ -173,8 +173,9 @@ def test_more_peak_and_bandwidth_is_never_slower(
     job: dict[str, Any] = {"counts": COUNTS, "network_gb_per_s": data.draw(st.floats(0.01, 100))}
     slow = {way(one): one for one in planned(reports, [plain], **job)}
     fast = {way(one): one for one in planned(reports, [times(plain, factor)], **job)}
-    assert slow.keys() == fast.keys()
-    for key, one in slow.items():
+    # An interval that spans too much is refused, and the better device's may be the wider one.
+    for key in slow.keys() & fast.keys():
+        one = slow[key]
         assert fast[key].samples_per_second.value >= one.samples_per_second.value * (1 - 1e-9)
 
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from benchbox.analyze.plan_sources import measured_cases
 from benchbox.analyze.predict_model import REFERENCE_BANDWIDTH, Workload, grid, log_rates
 from benchbox.analyze.predict_rates import DeviceRates, device_rates
+from benchbox.errors import BadInputError
 from benchbox.schema import (
     AllReduceCeiling,
     Ceilings,
@@ -82,18 +83,11 @@ def test_the_update_of_the_weights_scales_with_bandwidth() -> None:
     source = simple_report(
         "T4", {b: b / s for b, s in steps.items()}, precision="fp16", rank=with_parameters(NUM_PARAMETERS)
     )
-    step_s = (
-        32 / find(run(source), device="H100-SXM5-80GB", per_device_batch_size=32).samples_per_second.value
-    )
+    found = find(run(source), device="H100-SXM5-80GB", per_device_batch_size=32)
+    step_s = 32 / found.samples_per_second.value
     update_there_s = 28 * NUM_PARAMETERS / 3350e9
     host_s = 1.5e-3  # the least that is taken for more than noise
     assert update_there_s + 8e-3 / 15.2 < step_s < math.hypot(update_there_s + 8e-3 / 3.8, host_s) * 1.05
-    # As the host's, 16.77 ms would stay.
-    unknown = simple_report(
-        "T4", {b: b / s for b, s in steps.items()}, precision="fp16", rank={"flops": None}
-    )
-    kept = find(run(unknown), device="H100-SXM5-80GB", per_device_batch_size=32).samples_per_second.value
-    assert 32 / kept > 2 * step_s
 
 
 def test_the_model_adds_the_update_to_the_devices_own_time() -> None:
@@ -140,3 +134,33 @@ def test_the_update_is_told_by_kernels_then_by_the_phase_then_by_bytes() -> None
     # 20 ms for what takes 0.09 ms: launches.
     assert told(**with_parameters(10**6), phases=phases) == pytest.approx(28e6 / 320e9)
     assert told(flops=flops["flops"], optimizer="torch.optim.SGD") is None
+
+
+def test_sources_that_contradict_each_other_foretell_nothing() -> None:
+    """An H100 that is four times slower than an A100, where no division of any work makes it slower at all:
+    each lies at least log(4) / 2 = 0.69 from the middle, and 0.5 is where it ends."""
+    odd = simple_report("H100-SXM5-80GB", {32: 200.0, 64: 250.0})
+    with pytest.raises(BadInputError, match=r"contradict each other.*the odd report's case measured again"):
+        run(simple_report(), odd, targets=("L40S",))
+    sound = simple_report("H100-SXM5-80GB", {32: 1700.0, 64: 2050.0})
+    assert len(run(simple_report(), sound, targets=("L40S",)).configurations) == 2
+
+
+def test_an_interval_of_more_than_a_factor_of_four_is_refused() -> None:
+    """Half of a measured interval of a factor of e is 0.65 of it: beside it any step's own is too much."""
+    source = report(
+        "A100-SXM4-80GB",
+        *(
+            replace(
+                one, summary=replace(one.summary, samples_per_second_interval=wide, interval_basis="steps")
+            )
+            for one in simple_report().cases
+            if one.summary
+            for rate in [one.summary.samples_per_second]
+            for wide in [Interval(low=rate / math.e, high=rate * math.e)]
+        ),
+    )
+    with pytest.raises(BadInputError, match=r"more than a factor of 4.*nearer to it"):
+        run(source, targets=("H100-SXM5-80GB",))
+    for one in run(targets=()).configurations:
+        assert one.samples_per_second.high <= 4 * one.samples_per_second.low
