@@ -65,30 +65,49 @@ def cross(rows: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob, sample
     possible = usable & reachable
     too_large = possible & (held == 0)
     per_second = np.where(possible & ~too_large, step_samples / step_s, np.nan)
-    if job.global_batch_size is not None:
-        # Leaving out a count that cannot be used must not hide a smaller one.
-        best = np.maximum.accumulate(np.nan_to_num(per_second, nan=-math.inf), axis=1)
-        per_second = np.where(np.isnan(per_second), np.nan, best)
-    time_s = samples / per_second
     foretold = np.array([[row.only_count is None] for row in rows])
     several = np.where((n > 1) & foretold, _SEVERAL_LOG_HALF, 0.0)
     slowed = _COLLECTIVES_UNCERTAINTY * np.log(step_s / alone_s)
     beside = several**2 + slowed**2
     log_half = np.sqrt(_column([row.rate.log_half for row in rows]) ** 2 + beside)
-    faster = np.sqrt(_column([row.rate.log_half_faster for row in rows]) ** 2 + beside)
+    faster_alone = _column([row.rate.log_half_faster for row in rows])
+    # At best they lose nothing to each other: n times what one of them does at best.
+    faster = np.minimum(np.sqrt(faster_alone**2 + beside), np.log(step_s / alone_s) + faster_alone)
     ceiling = _column([row.rate.log_ceiling for row in rows]) + np.log(n)
+    # At the roofline itself rounding may leave less than nothing.
+    faster = np.clip(ceiling - np.log(per_second), 0.0, faster)
+    held = np.broadcast_to(held, per_second.shape)
+    if job.global_batch_size is not None:
+        working = _working(per_second)
+        kept = np.isnan(per_second)
+        per_second, log_half, faster, held = (
+            np.where(kept, values, np.take_along_axis(values, working, axis=1))
+            for values in (per_second, log_half, faster, held)
+        )
+    time_s = samples / per_second
     per_hour = _column([math.nan if cost.per_hour is None else cost.per_hour for cost in costs])
     return Crossed(
         counts=job.counts,
         time_s=time_s,
         log_half=log_half,
-        # At the roofline itself rounding may leave less than nothing.
-        log_half_faster=np.clip(ceiling - np.log(per_second), 0.0, faster),
+        log_half_faster=faster,
         cost=time_s / 3600 * n * per_hour,
-        fits=np.broadcast_to(held, time_s.shape),
+        fits=held,
         num_too_large=int(too_large.sum()),
         first_too_large=int(too_large.any(axis=1).argmax()) if too_large.any() else None,
     )
+
+
+def _working(per_second: Floats) -> Any:
+    """For each count the place of the one, up to it, that is fastest: devices beyond that stay idle.
+
+    A count that cannot be used does not hide a smaller one.
+    """
+    import numpy as np
+
+    known = np.nan_to_num(per_second, nan=-math.inf)
+    places = np.broadcast_to(np.arange(known.shape[1]), known.shape)
+    return np.maximum.accumulate(np.where(known == np.maximum.accumulate(known, axis=1), places, 0), axis=1)
 
 
 def _step_samples(rows: Sequence[Row], job: PlanJob, batch: Floats, n: Floats) -> tuple[Floats, Any]:

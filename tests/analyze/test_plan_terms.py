@@ -90,6 +90,32 @@ def test_the_update_of_the_weights_scales_with_bandwidth() -> None:
     assert update_there_s + 8e-3 / 15.2 < step_s < math.hypot(update_there_s + 8e-3 / 3.8, host_s) * 1.05
 
 
+def test_several_devices_do_at_best_what_one_does_at_best_times_their_number() -> None:
+    source = simple_report(rank=with_parameters(NUM_PARAMETERS))
+    planned = run(source, targets=("A100-SXM4-80GB",), counts=(1, 2, 8))
+    for batch in (32, 64):
+        one, *several = (
+            find(planned, count=n, per_device_batch_size=batch).samples_per_second for n in (1, 2, 8)
+        )
+        for n, rate in zip((2, 8), several, strict=True):
+            assert rate.high == pytest.approx(n * one.high)  # by themselves both add to the width
+            assert math.log(rate.value / rate.low) > math.log(one.value / one.low)
+
+
+def test_idle_devices_have_the_interval_of_those_that_work() -> None:
+    """Over so slow a network 16 devices are slower than 8, and 8 of the 16 stay idle."""
+    source = simple_report(rank=with_parameters(NUM_PARAMETERS))
+    planned = run(
+        source,
+        targets=("A100-SXM4-80GB",),
+        counts=(8, 16),
+        global_batch_size=32 * 16,
+        network_gb_per_s=0.001,
+    )
+    eight, sixteen = (find(planned, count=n, per_device_batch_size=32) for n in (8, 16))
+    assert sixteen.samples_per_second == eight.samples_per_second
+
+
 def test_the_model_adds_the_update_to_the_devices_own_time() -> None:
     """With 40 % of the reference's step, a device of half its bandwidth takes 0.6 times what it took, and 0.8
     beside it."""
