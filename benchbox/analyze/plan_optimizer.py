@@ -13,7 +13,7 @@ ADAM_BYTES_PER_PARAMETER = 28
 # An update that uses less of the bandwidth waits for launches, as any other operator in the roofline.
 _LAUNCH_BOUND = 0.2
 # Of the step that the device works on: some of it is the forward and backward pass.
-_MAX_SHARE = 0.95
+MAX_UPDATE_SHARE = 0.95
 
 
 def optimizer_s(rank: RankResult | None, step_s: float, profile: HardwareProfile | None) -> float | None:
@@ -30,7 +30,7 @@ def optimizer_s(rank: RankResult | None, step_s: float, profile: HardwareProfile
         found = _by_phase(rank, step_s)
         if found is None or (by_bytes is not None and by_bytes < _LAUNCH_BOUND * found):
             found = by_bytes
-    return None if found is None else min(found, _MAX_SHARE * step_s)
+    return None if found is None else min(found, MAX_UPDATE_SHARE * step_s)
 
 
 def _by_operators(rank: RankResult, step_s: float) -> float | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from benchbox.analyze.plan_optimizer import MAX_UPDATE_SHARE
 from benchbox.analyze.plan_sources import Measured
 from benchbox.analyze.predict_fit import (
     Belief,
@@ -54,6 +55,20 @@ class Rate(NamedTuple):
     def step_s(self) -> float:
         """Of one device, at the source's accumulation."""
         return self.batch * self.source.case.gradient_accumulation_steps / math.exp(self.log_rate)
+
+    @property
+    def update_s(self) -> float:
+        """Of a step: what comes once, however many micro-batches; 0 where it is not known."""
+        return min(self.optimizer_s or 0.0, MAX_UPDATE_SHARE * self.step_s)
+
+    @property
+    def micro_batch_s(self) -> float:
+        """Of a step: what each micro-batch repeats."""
+        return (self.step_s - self.update_s) / self.source.case.gradient_accumulation_steps
+
+    def step_with(self, num_micro_batches: int) -> float:
+        """Seconds of a step of so many."""
+        return num_micro_batches * self.micro_batch_s + self.update_s
 
 
 class Refusal(NamedTuple):
@@ -195,7 +210,10 @@ def _evidence(pairs: Sequence[tuple[Rate, DeviceRates]], host_ms: float) -> Evid
     step_ms = median([1e3 * r.step_s * d.bandwidth_gb_per_s / REFERENCE_BANDWIDTH for r, d in pairs])
     # The same share on the reference device, which both are scaled to by bandwidth.
     updating = median(
-        [min(0.95, (r.optimizer_s or 0.0) / ((1 - r.source.input_share) * r.step_s)) for r, _ in pairs]
+        [
+            min(MAX_UPDATE_SHARE, (r.optimizer_s or 0.0) / ((1 - r.source.input_share) * r.step_s))
+            for r, _ in pairs
+        ]
     )
     work = Workload(
         model_family(case.model),

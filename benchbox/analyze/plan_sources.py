@@ -65,6 +65,8 @@ class Measured(NamedTuple):
     flops_per_sample: float | None
     bytes_per_sample: float | None
     """That the operators of the profiled step must move at least; ``None`` also where caches served them."""
+    all_reduce_gb_per_s: float | None
+    """That the run's probe reached among the most devices."""
     sent_bytes: int | None
     """By each rank in a step, by the strategy's formula; ``None`` for one device."""
     input_share: float
@@ -165,6 +167,7 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         num_parameters=_parameters(rank),
         flops_per_sample=flops * case.world_size / case.global_batch_size if flops else None,
         bytes_per_sample=_bytes_per_sample(case, rank, summary, report.hardware_profile),
+        all_reduce_gb_per_s=all_reduce_gb_per_s(report),
         sent_bytes=summary.communication_bytes_per_step,
         input_share=_input_share(rank),
         compute_share=_compute_share(rank, rates(case.precision, report.ceilings, report.hardware_profile)),

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from benchbox.analyze.plan_collectives import collectives
+from benchbox.analyze.plan_rates import measured_rate
 from benchbox.analyze.plan_sources import measured_cases
 from benchbox.analyze.predict_model import REFERENCE_BANDWIDTH, Workload, grid, log_rates
 from benchbox.analyze.predict_rates import DeviceRates, device_rates
@@ -16,12 +18,14 @@ from benchbox.errors import BadInputError
 from benchbox.schema import (
     AllReduceCeiling,
     Ceilings,
+    Estimate,
     Flops,
     Interval,
     OperatorTime,
     PhaseTimes,
     ProfiledStep,
     Report,
+    Strategy,
 )
 from tests.analyze.test_plan import find, run
 from tests.plans import report, result, simple_report
@@ -190,3 +194,134 @@ def test_an_interval_of_more_than_a_factor_of_four_is_refused() -> None:
         run(source, targets=("H100-SXM5-80GB",))
     for one in run(targets=()).configurations:
         assert one.samples_per_second.high <= 4 * one.samples_per_second.low
+
+
+UNKNOWN = {"flops": None, "phases": None}
+
+
+def test_a_step_of_several_micro_batches_updates_once() -> None:
+    """Of 40 ms with 32 samples 10 ms are the update: four micro-batches take 4 · 30 + 10 ms."""
+    phases = PhaseTimes(
+        num_steps=5,
+        input_wait_ns=0,
+        host_to_device_ns=0,
+        forward_ns=10_000_000,
+        backward_ns=20_000_000,
+        optimizer_ns=10_000_000,
+    )
+
+    def planned(rank: dict[str, Any], global_batch: int) -> tuple[Estimate, tuple[str, ...]]:
+        source = report(
+            "A100-SXM4-80GB", result(800.0, per_device_batch_size=32, precision="bf16", rank=rank)
+        )
+        found = run(source, targets=("A100-SXM4-80GB",), global_batch_size=global_batch)
+        return found.configurations[0].samples_per_second, found.notes
+
+    once, _ = planned({"flops": None, "phases": phases}, 32)
+    four, notes = planned({"flops": None, "phases": phases}, 128)
+    assert four.value == pytest.approx(128 / 0.130)
+    assert four.high / four.value == pytest.approx(once.high / once.value)
+    # Where nothing says so, it may have been a third of the step: 4 · 2/3 + 1/3 of it, and not 4.
+    unknown, unknown_notes = planned(UNKNOWN, 128)
+    assert unknown.value == pytest.approx(800)
+    own = math.log(once.high / once.value)
+    assert math.log(unknown.high / unknown.value) == pytest.approx(math.hypot(own, math.log(4 / 3)))
+    assert [note for note in unknown_notes if "update of the weights" in note]
+    assert not [note for note in (*notes, *planned(UNKNOWN, 32)[1]) if "update of the weights" in note]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "precision", "num_parameters", "one", "three"),
+    [
+        ("ddp", "bf16", 10**9, 8, 8),
+        ("zero1", "bf16", 10**9, 2 + 2, 2 + 2),
+        ("zero2", "bf16", 10**9, 2 + 2, 3 * 2 + 2),
+        ("zero2-offload", "fp32", 10**9, 4 + 4, 3 * 4 + 4),
+        ("zero3", "fp16", 10**9, 2 + 2, 3 * (2 + 2)),
+        ("zero3", "fp16", 2 * 10**9, 2 * (2 + 2 * 2), 2 * 3 * (2 + 2 * 2)),
+        ("fsdp2", "bf16", 10**9, 4 + 2 * 2, 4 + 3 * 2 * 2),
+        ("fsdp2", "tf32", 10**9, 4 + 2 * 4, 4 + 3 * 2 * 4),
+    ],
+)
+def test_bytes_by_the_number_of_micro_batches(
+    strategy: Strategy, precision: str, num_parameters: int, one: float, three: float
+) -> None:
+    """In GB; as ``collectives()`` of each strategy has it."""
+    case = result(100.0, per_device_batch_size=8, precision=precision, rank=with_parameters(num_parameters))
+    own = measured_cases([report("H100-SXM5-80GB", case)], None)
+    target = ("H100-SXM5-80GB", profile("H100-SXM5-80GB"), None)
+    found = collectives(own, strategy, 8, target, measured_rate(own[0]))
+    assert found.gigabytes == pytest.approx(one)
+    assert found.gigabytes * found.repeated(3) == pytest.approx(three)
+    assert found.seconds == pytest.approx(one / (0.4 * 900))
+    # A run of two devices that counted 3 GB with three micro-batches: 6 GB but for (n - 1) / n.
+    two = result(
+        150.0,
+        per_device_batch_size=8,
+        precision=precision,
+        strategy=strategy,
+        world_size=2,
+        gradient_accumulation_steps=3,
+    )
+    assert two.summary is not None
+    two = replace(two, summary=replace(two.summary, communication_bytes_per_step=3 * 10**9))
+    counted = measured_cases([report("H100-SXM5-80GB", case, two)], None)
+    told = collectives(counted, strategy, 8, target, measured_rate(counted[0]))
+    assert told.gigabytes is not None
+    assert told.gigabytes * told.repeated(3) == pytest.approx(6.0)
+
+
+def test_collectives_of_each_micro_batch_take_their_time() -> None:
+    """Stage 3 of 10^9 parameters in bf16 on two devices at 10 GB/s: 4 GB a micro-batch, half of them sent, in
+    200 ms; alone a micro-batch takes 100 ms. Two of them: hypot(200, 400) ms."""
+    fields: dict[str, Any] = {"per_device_batch_size": 10, "precision": "bf16"}
+    flops = {"phases": None, **with_parameters(10**9)}
+    cases = [
+        result(100.0, rank=flops, **fields),
+        result(140.0, strategy="zero3", world_size=2, rank=flops, **fields | {"per_device_batch_size": 5}),
+    ]
+    probe = AllReduceCeiling(world_size=2, bytes_per_s=10e9)
+    source = replace(report("H100-SXM5-80GB", *cases), ceilings=Ceilings(precisions=(), all_reduce=(probe,)))
+    found = run(source, targets=("H100-SXM5-80GB",), counts=(2,), global_batch_size=40)
+    update_s = 28 / 3350
+    alone_s = 2 * (0.1 - update_s) + update_s
+    step_s = 40 / find(found, count=2, per_device_batch_size=10).samples_per_second.value
+    assert step_s == pytest.approx(math.hypot(alone_s, 0.4))
+
+
+def test_what_the_source_lost_is_carried_to_links_of_its_kind() -> None:
+    """Four A100-PCIe take 128 ms where one takes 64: sqrt(128² - 64²) · 4/3 = 147.8 ms at 14 GB/s."""
+    fields: dict[str, Any] = {"precision": "bf16", "rank": UNKNOWN}
+    cases = [
+        result(800.0, per_device_batch_size=32, **fields),
+        result(1000.0, per_device_batch_size=64, **fields),
+        result(2000.0, per_device_batch_size=64, strategy="ddp", world_size=4, **fields),
+    ]
+    source = report("A100-PCIe-80GB", *cases)
+    lost_s = math.sqrt(0.128**2 - 0.064**2) * 4 / 3
+    for gpu, seconds in (("RTX A6000", lost_s), ("H100-PCIe-80GB", lost_s / 2)):
+        found = run(source, targets=(gpu,), counts=(1, 2))
+        one, two = (find(found, count=n, per_device_batch_size=64) for n in (1, 2))
+        alone_s = 64 / one.samples_per_second.value
+        assert two.samples_per_second.value == pytest.approx(128 / math.hypot(alone_s, seconds / 2))
+        doubt = math.log(two.samples_per_second.value / two.samples_per_second.low)
+        assert doubt > math.hypot(0.5 * math.log(2), 0.1)
+    # Links on the board are no like ones: their bytes count, and the doubt.
+    counted = [
+        replace(one, attempts=simple_report(rank=with_parameters(10**6)).cases[0].attempts) for one in cases
+    ]
+    boards = {"targets": ("A100-SXM4-80GB",), "counts": (1, 2)}
+    with_loss = find(run(report("A100-PCIe-80GB", *counted), **boards), count=2, per_device_batch_size=64)
+    without = find(run(report("A100-PCIe-80GB", *counted[:2]), **boards), count=2, per_device_batch_size=64)
+    assert with_loss.samples_per_second.value == pytest.approx(without.samples_per_second.value)
+    assert with_loss.samples_per_second.low < 0.9 * without.samples_per_second.low
+
+
+def test_the_loss_of_cards_that_share_the_host_has_their_sharing_in_it() -> None:
+    """Eight RTX 4090 take 160 ms where one takes 64. With two micro-batches one takes 128, and what eight
+    lose stays: sqrt(128² + 160² - 64²) ms."""
+    fields: dict[str, Any] = {"precision": "bf16", "rank": UNKNOWN, "per_device_batch_size": 64}
+    cases = [result(1000.0, **fields), result(8 * 400.0, strategy="ddp", world_size=8, **fields)]
+    found = run(report("RTX 4090", *cases), targets=("RTX 4090",), counts=(8,), global_batch_size=8 * 128)
+    eight = find(found, count=8)
+    assert eight.samples_per_second.value == pytest.approx(1024 / math.sqrt(0.128**2 + 0.160**2 - 0.064**2))
