@@ -14,9 +14,11 @@ from benchbox.analyze.plan_rates import Refusal
 from benchbox.analyze.plan_rows import Row, Target, rows
 from benchbox.analyze.plan_sources import (
     Measured,
+    RanOut,
     all_reduce_gb_per_s,
     device_name,
     measured_cases,
+    ran_out,
     report_profile,
     shared_one_host,
 )
@@ -58,7 +60,7 @@ def plan(
     if prices is not None:
         check_prices(prices, profiles)
     cases = _cases(reports, job)
-    found, refused = _all_rows(cases, _targets(reports, cases, job, profiles))
+    found, refused = _all_rows(cases, _targets(reports, cases, job, profiles), ran_out(reports))
     _refuse_too_many(len(found), job)
     costs = [hourly_cost(row.target.name, row.target.profile, row.rate, prices, profiles) for row in found]
     crossed = cross(found, costs, job, samples) if found else None
@@ -184,11 +186,13 @@ def _target(profile: HardwareProfile) -> Target:
     return Target(profile.name, profile, is_host=profile.kind == "cpu")
 
 
-def _all_rows(cases: Sequence[Measured], targets: Sequence[Target]) -> tuple[list[Row], list[LeftOut]]:
+def _all_rows(
+    cases: Sequence[Measured], targets: Sequence[Target], without_memory: Sequence[RanOut]
+) -> tuple[list[Row], list[LeftOut]]:
     found: list[Row] = []
     refusals: Counter[Refusal] = Counter()
     examples: dict[Refusal, str] = {}
-    for outcome in rows(cases, targets):
+    for outcome in rows(cases, targets, without_memory):
         if isinstance(outcome, Row):
             found.append(outcome)
         else:
@@ -226,18 +230,18 @@ def _ranks_of_one_host(reports: Sequence[Report], job: PlanJob) -> list[LeftOut]
 
 
 def _too_large(crossed: Crossed, found: Sequence[Row]) -> list[LeftOut]:
-    if crossed.first_too_large is None:
-        return []
-    first = found[crossed.first_too_large]
-    example = f"{first.configured.model} b{first.batch} {first.configured.precision} on {first.target.name}"
-    return [
-        LeftOut(
-            reason="does not fit in memory",
-            num=crossed.num_too_large,
-            example=example,
-            settled_by="a smaller batch, checkpointing, or a strategy that shards, measured on the source",
-        )
-    ]
+    left_out = []
+    for reason, these in (
+        ("ran out of memory in the report", crossed.ran_out),
+        ("does not fit in memory", crossed.too_large),
+    ):
+        if these.first_row is None:
+            continue
+        row = found[these.first_row]
+        example = f"{row.configured.model} b{row.batch} {row.configured.precision} on {row.target.name}"
+        settled_by = "a smaller batch, checkpointing, or a strategy that shards, measured on the source"
+        left_out.append(LeftOut(reason=reason, num=these.num, example=example, settled_by=settled_by))
+    return left_out
 
 
 def _pool(crossed: Crossed) -> plan_rank.Pool:
@@ -261,7 +265,7 @@ def _nothing_left(refused: Sequence[LeftOut], job: PlanJob, crossed: Crossed | N
         f"{one.reason} (e.g. {one.example}); would settle it: {one.settled_by}"
         for one in reversed(refused[-_MAX_REASONS:])
     ]
-    if crossed is None or crossed.num_too_large:
+    if crossed is None or crossed.too_large.num or crossed.ran_out.num:
         return f"nothing can be foretold: {'. Also: '.join(why)}"
     batch = job.global_batch_size
     of_batch = (

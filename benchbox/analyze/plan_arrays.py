@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchbox.analyze.plan_collectives import shared_by
 from benchbox.analyze.plan_costs import HourlyCost
-from benchbox.analyze.plan_memory import fits
+from benchbox.analyze.plan_memory import RAN_OUT, fits
 from benchbox.analyze.plan_rows import Row
 from benchbox.schema import PlanJob
 
@@ -37,6 +37,13 @@ _COLLECTIVES_UNCERTAINTY = 0.7
 _LARGEST_UPDATE = 1 / 3
 
 
+class TooLarge(NamedTuple):
+    """Configurations that have no memory to run in."""
+
+    num: int
+    first_row: int | None
+
+
 class Crossed(NamedTuple):
     """``NaN`` where a row cannot use that many devices, and in ``cost`` where it has no price."""
 
@@ -49,9 +56,10 @@ class Crossed(NamedTuple):
     cost: Floats
     fits: Floats
     """1 where it fits in memory, ``NaN`` where that is not known; what does not has no time."""
-    num_too_large: int
-    first_too_large: int | None
-    """Its row."""
+    too_large: TooLarge
+    """What does not fit by its peak."""
+    ran_out: TooLarge
+    """What ran out of memory in a report."""
 
 
 def cross(rows: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob, samples: int) -> Crossed:
@@ -66,11 +74,11 @@ def cross(rows: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob, sample
     alone_s = micro_batches * _column([row.rate.micro_batch_s for row in rows]) + _column(
         [row.rate.update_s for row in rows]
     )
-    held = fits([row.need for row in rows], [row.target.profile for row in rows], job.counts)
+    needed = fits([row.need for row in rows], [row.target.profile for row in rows], job.counts)
     collectives_s, reachable = _collectives_s(rows, job, n, micro_batches)
     step_s = np.sqrt(alone_s**2 + collectives_s**2)
     possible = usable & reachable
-    too_large = possible & (held == 0)
+    too_large = possible & (needed <= 0)
     per_second = np.where(possible & ~too_large, step_samples / step_s, np.nan)
     log_half, faster = _log_halves(rows, n, np.log(step_s / alone_s), micro_batches)
     ceiling = _column([row.rate.log_ceiling for row in rows]) + np.log(n)
@@ -78,7 +86,7 @@ def cross(rows: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob, sample
     per_second = np.minimum(per_second, np.exp(ceiling))
     # At the roofline itself rounding may leave less than nothing.
     faster = np.clip(ceiling - np.log(per_second), 0.0, faster)
-    held = np.broadcast_to(held, per_second.shape)
+    held = np.broadcast_to(needed, per_second.shape)
     if job.global_batch_size is not None:
         working = _working(per_second)
         kept = np.isnan(per_second)
@@ -95,9 +103,13 @@ def cross(rows: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob, sample
         log_half_faster=faster,
         cost=time_s / 3600 * n * per_hour,
         fits=held,
-        num_too_large=int(too_large.sum()),
-        first_too_large=int(too_large.any(axis=1).argmax()) if too_large.any() else None,
+        too_large=_too_large(possible & (needed == 0)),
+        ran_out=_too_large(possible & (needed == RAN_OUT)),
     )
+
+
+def _too_large(found: Any) -> TooLarge:
+    return TooLarge(int(found.sum()), int(found.any(axis=1).argmax()) if found.any() else None)
 
 
 def _log_halves(

@@ -3,15 +3,17 @@
 What was measured or estimated on one device holds its weights, gradients and optimizer state whole. A
 strategy changes those, by the formulas of ``docs/memory.md`` (Rajbhandari et al. 2020, section 3; DeepSpeed's
 and DDP's defaults for buckets); activations and the context stay. A case of the reports that ran with just
-that strategy and number of devices, measured or estimated, goes before the formula.
+that strategy and number of devices, measured or estimated, goes before the formula; one that ran out of
+memory there does so with every larger batch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchbox.analyze.plan_sources import USABLE_MEMORY_SHARE, Measured
+from benchbox.analyze.plan_sources import USABLE_MEMORY_SHARE, Configured, Measured, RanOut
 from benchbox.schema import HardwareProfile, Strategy
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Peak(NamedTuple):
 
 
 _RAN_THERE = Peak(0.0, 0.0)
+RAN_OUT = -1.0
 
 
 class Need(NamedTuple):
@@ -48,6 +51,10 @@ class Need(NamedTuple):
     fixed: float | None
     """``None`` where neither memory nor parameters are known."""
     divided: float
+    ran_out_alone: bool = False
+    """Whether one device of the kind ran out of memory in a report."""
+    ran_out_together: float = 0.0
+    """Up to how many of several did, with this strategy; infinite where more of them need no less each."""
 
 
 class _Bytes(NamedTuple):
@@ -88,7 +95,8 @@ def ran_there(count: int) -> Need:
 
 
 def fits(needs: Sequence[Need], profiles: Sequence[HardwareProfile | None], counts: Sequence[int]) -> Floats:
-    """1 where it fits, 0 where it does not, ``NaN`` where that is not known; needs by counts."""
+    """1 where it fits, 0 where it does not, ``RAN_OUT`` where a report says so, ``NaN`` where nothing does;
+    needs by counts."""
     import numpy as np
 
     n = np.array(counts, dtype=np.float64)[None, :]
@@ -106,7 +114,30 @@ def fits(needs: Sequence[Need], profiles: Sequence[HardwareProfile | None], coun
     )
     surely = (high == 0.0) | (high <= there * USABLE_MEMORY_SHARE)
     found: Floats = np.where(surely, 1.0, np.where(low > there, 0.0, np.nan))
-    return found
+    alone = np.array([[one.ran_out_alone] for one in needs])
+    together = np.array([[one.ran_out_together] for one in needs])
+    ran_out = np.where(n == 1, alone, n <= together)
+    return np.where(ran_out & (high != 0.0), RAN_OUT, found)
+
+
+def with_ran_out(
+    need: Need, ran_out: Sequence[RanOut], configured: Configured, strategy: Strategy, batch: int, device: str
+) -> Need:
+    """``need`` with what ran out of memory on ``device`` at this batch or a smaller one.
+
+    DDP needs no less on several devices than one needs; what shards needs less the more of them there are.
+    """
+    alone, together = need.ran_out_alone, need.ran_out_together
+    for one in ran_out:
+        if (one.device, one.configured) != (device, configured) or one.batch > batch:
+            continue
+        if one.strategy == "single":
+            alone = True
+            if strategy == "ddp":
+                together = math.inf
+        elif one.strategy == strategy and one.num_devices > 1:
+            together = math.inf if strategy == "ddp" else max(together, one.num_devices)
+    return need._replace(ran_out_alone=alone, ran_out_together=together)
 
 
 def _peak(case: Measured, device: str) -> Peak | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from benchbox.analyze.plan_collectives import IN_THE_RATE, Collectives, collectives
-from benchbox.analyze.plan_memory import Need, need, ran_there
+from benchbox.analyze.plan_memory import Need, need, ran_there, with_ran_out
 from benchbox.analyze.plan_rates import (
     Rate,
     Refusal,
@@ -17,7 +17,7 @@ from benchbox.analyze.plan_rates import (
     measured_rate,
     under_its_roofline,
 )
-from benchbox.analyze.plan_sources import Configured, Measured
+from benchbox.analyze.plan_sources import Configured, Measured, RanOut
 from benchbox.schema import HardwareProfile, Strategy
 
 # What a report of one device is taken to do on several.
@@ -59,7 +59,9 @@ class Row(NamedTuple):
     """One device has no strategy: only the first strategy's row lists it."""
 
 
-def rows(cases: Sequence[Measured], targets: Sequence[Target]) -> Iterator[Row | tuple[Refusal, str]]:
+def rows(
+    cases: Sequence[Measured], targets: Sequence[Target], ran_out: Sequence[RanOut] = ()
+) -> Iterator[Row | tuple[Refusal, str]]:
     """All rows, and a refusal with an example for each that cannot be."""
     by_configuration: dict[Configured, list[Measured]] = defaultdict(list)
     for case in cases:
@@ -79,7 +81,9 @@ def rows(cases: Sequence[Measured], targets: Sequence[Target]) -> Iterator[Row |
                     label = f"{configured.model} b{batch} {configured.precision}"
                     yield rate, f"{label} on {target.name}"
                 else:
-                    yield from _with_strategies(own, apart, configured, batch, target, rate)
+                    for row in _with_strategies(own, apart, configured, batch, target, rate):
+                        known = with_ran_out(row.need, ran_out, configured, row.strategy, batch, target.name)
+                        yield row._replace(need=known)
 
 
 def _rate(

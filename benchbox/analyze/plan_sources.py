@@ -21,6 +21,7 @@ from benchbox.schema import (
     RankResult,
     ReachedRates,
     Report,
+    Strategy,
 )
 
 # Of each end of a report's interval, and of a plan's.
@@ -77,6 +78,33 @@ class Measured(NamedTuple):
     """Of a step, by two batch sizes within one case."""
     optimizer_s: float | None
     """Of a step: the update of the weights, on the device; ``None``: nothing says."""
+
+
+class RanOut(NamedTuple):
+    """A case that ran out of memory."""
+
+    device: str
+    configured: Configured
+    strategy: Strategy
+    num_devices: int
+    batch: int
+
+
+def ran_out(reports: Sequence[Report]) -> list[RanOut]:
+    """The cases of ``reports`` whose outcome is ``oom``."""
+    return [
+        RanOut(
+            device_name(report),
+            configured(case),
+            case.strategy,
+            case.world_size,
+            case.per_device_batch_size,
+        )
+        for report in reports
+        for result in report.cases
+        if result.outcome == "oom" and not shared_one_host(report, result)
+        for case in [result.case]
+    ]
 
 
 def measured_cases(reports: Sequence[Report], model: str | None) -> list[Measured]:

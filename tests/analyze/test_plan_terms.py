@@ -27,7 +27,7 @@ from benchbox.schema import (
     Report,
     Strategy,
 )
-from tests.analyze.test_plan import find, run
+from tests.analyze.test_plan import find, run, sharded
 from tests.plans import report, result, simple_report
 from tests.tables import profile
 
@@ -325,3 +325,38 @@ def test_the_loss_of_cards_that_share_the_host_has_their_sharing_in_it() -> None
     found = run(report("RTX 4090", *cases), targets=("RTX 4090",), counts=(8,), global_batch_size=8 * 128)
     eight = find(found, count=8)
     assert eight.samples_per_second.value == pytest.approx(1024 / math.sqrt(0.128**2 + 0.160**2 - 0.064**2))
+
+
+def test_what_ran_out_of_memory_in_a_report_does_not_fit_there() -> None:
+    """By its peak on the H100 a batch of 64 would fit in the A100's memory too."""
+    faster = simple_report("H100-SXM5-80GB", {32: 1700.0, 64: 2050.0, 128: 2300.0})
+
+    def fitting(**case: Any) -> set[tuple[int, int, str]]:
+        fields: dict[str, Any] = {"per_device_batch_size": 64, "precision": "bf16"} | case
+        oom = replace(result(1.0, **fields), outcome="oom", summary=None)
+        mine = simple_report(rates={16: 700.0, 32: 800.0})
+        found = run(
+            replace(mine, cases=(*mine.cases, oom)), faster, targets=("A100-SXM4-80GB",), counts=(1, 2, 4)
+        )
+        assert [one.num for one in found.refused if one.reason == "ran out of memory in the report"] == [
+            12 - len(found.configurations)
+        ]
+        return {(one.count, one.per_device_batch_size, one.strategy) for one in found.configurations}
+
+    small = {(n, b, "single" if n == 1 else "ddp") for n in (1, 2, 4) for b in (16, 32)}
+    assert fitting() == small
+    assert fitting(strategy="ddp", world_size=2) == small | {(1, 64, "single"), (1, 128, "single")}
+    assert fitting(per_device_batch_size=100) == small | {
+        (n, 64, "single" if n == 1 else "ddp") for n in (1, 2, 4)
+    }
+
+
+def test_more_devices_may_hold_what_shards() -> None:
+    """Stage 3 ran out on two devices: not so on four. On one, which has no strategy, nothing is known."""
+    source = sharded("zero3")
+    oom = replace(source.cases[2], outcome="oom", summary=None)
+    case = replace(oom.case, world_size=2, per_device_batch_size=4)
+    three = result(20.0, per_device_batch_size=8, precision="bf16", strategy="zero3", world_size=8)
+    cases = (*source.cases[:2], three, replace(oom, case=case))
+    found = run(replace(source, cases=cases), targets=("H100-SXM5-80GB",), counts=(1, 2, 4))
+    assert {one.count for one in found.configurations} == {1, 4}
