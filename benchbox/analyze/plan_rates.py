@@ -19,6 +19,7 @@ from benchbox.analyze.predict_fit import (
 from benchbox.analyze.predict_interval import (
     MAX_INTERVAL_RATIO,
     RESIDUALS,
+    UNSTATED_FACTOR,
     USUAL_RESIDUAL,
     log_half_widths,
     step_between,
@@ -138,11 +139,14 @@ def foretell(
     sources: Sequence[tuple[Rate, float]],
     siblings: Sequence[Sequence[Rate]],
     target: HardwareProfile,
+    *,
+    one_software: bool = True,
 ) -> Rate | Refusal:
     """From one configuration and batch on one or more other devices.
 
     ``sources`` are its rates with each device's fixed time in ms, ``siblings`` the rates of the same
     configuration in other precisions, a sequence each. Nothing that was measured on the target enters.
+    Without ``one_software`` in the reports intervals are as wide as where none is stated.
     """
     precision: RatePrecision = sources[0][0].source.case.precision
     profiles = [target, *(rate.source.profile for rate, _ in sources)]
@@ -164,8 +168,9 @@ def foretell(
     belief = _belief(same_maker, siblings)
     if witnesses_contradict(belief):
         return Refusal("the reports' devices contradict each other", "the odd report's case measured again")
+    software_factor = 1.0 if one_software else UNSTATED_FACTOR
     rate = _combined(
-        [_from_one(belief, rate, device, goal) for rate, device, _ in same_maker],
+        [_from_one(belief, rate, device, goal, software_factor) for rate, device, _ in same_maker],
         [math.hypot(RESIDUALS[step_kind(device, goal)], rate.log_half) for rate, device, _ in same_maker],
     )
     if rate.log_half + rate.log_half_faster > math.log(MAX_INTERVAL_RATIO):
@@ -225,10 +230,16 @@ def _evidence(pairs: Sequence[tuple[Rate, DeviceRates]], host_ms: float) -> Evid
     return weigh_witnesses(work, [Seen(device, 1, float(r.batch), r.log_rate) for r, device in pairs])
 
 
-def _from_one(belief: Belief, rate: Rate, source: DeviceRates, target: DeviceRates) -> Rate:
+def _from_one(
+    belief: Belief, rate: Rate, source: DeviceRates, target: DeviceRates, software_factor: float
+) -> Rate:
     step = step_between(belief, (source, 1), (target, 1), tuned=False)
     halves = log_half_widths(
-        belief, step, usual_residual=USUAL_RESIDUAL, software_factor=1.0, batch_factor=1.0
+        belief,
+        step,
+        usual_residual=USUAL_RESIDUAL,
+        software_factor=software_factor,
+        batch_factor=1.0,
     )
     # Input and its copy take as long as before; only the rest is shortened.
     waiting = rate.source.input_share

@@ -106,7 +106,13 @@ def _rate(
         [rate for cases in _by_device(sibling).values() if (rate := interpolate(cases, batch)) is not None]
         for sibling in ([case for case in one if case.device != target.name] for one in siblings)
     ]
-    return foretell(sources, [one for one in related if one], target.profile)
+    ran = [*(rate.source for rate, _ in sources), *on_target]
+    return foretell(
+        sources,
+        [one for one in related if one],
+        target.profile,
+        one_software=len({case.software for case in ran}) == 1,
+    )
 
 
 def _not_measured_so(on_target: Sequence[Measured], batch: int) -> Refusal:

@@ -53,6 +53,8 @@ class Measured(NamedTuple):
     configured: Configured
     device: str
     profile: HardwareProfile | None
+    software: str
+    """Of the report: what differs between two of them that are not of one software."""
     log_half: float
     """Half of the measured rate's 80 % interval, as a logarithm."""
     samples_per_second: float
@@ -185,6 +187,7 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         configured=configured(case),
         device=device_name(report),
         profile=report_profile(report),
+        software=_software(report),
         log_half=_log_half(summary),
         samples_per_second=summary.samples_per_second,
         power_w=_power_w(summary, case.world_size),
@@ -204,6 +207,13 @@ def _measured(report: Report, result: CaseResult) -> Measured:
             rank, case.global_batch_size / summary.samples_per_second, report.hardware_profile
         ),
     )
+
+
+def _software(report: Report) -> str:
+    """``torch 2.13.0+cu130, CUDA 13.0, cuDNN 9.20.0``"""
+    facts = report.environment.software
+    named = (("torch", facts.torch), ("CUDA", facts.cuda), ("cuDNN", facts.cudnn))
+    return ", ".join(f"{name} {version}" for name, version in named if version)
 
 
 def _log_half(summary: CaseSummary) -> float:

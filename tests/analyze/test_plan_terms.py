@@ -360,3 +360,38 @@ def test_more_devices_may_hold_what_shards() -> None:
     cases = (*source.cases[:2], three, replace(oom, case=case))
     found = run(replace(source, cases=cases), targets=("H100-SXM5-80GB",), counts=(1, 2, 4))
     assert {one.count for one in found.configurations} == {1, 4}
+
+
+def test_reports_of_other_software_widen_what_is_foretold_across_them() -> None:
+    def planned(torch: str, **job: Any) -> tuple[Estimate, bool]:
+        other = simple_report("H100-SXM5-80GB", {32: 1700.0, 64: 2050.0})
+        software = replace(other.environment.software, torch=torch)
+        other = replace(other, environment=replace(other.environment, software=software))
+        found = run(simple_report(), other, **job)
+        noted = any(note.startswith("The reports are of different software (torch") for note in found.notes)
+        return find(found, per_device_batch_size=64).samples_per_second, noted
+
+    same, noted = planned("2.13.0+cu130", targets=("L40S",))
+    assert not noted
+    wider, noted = planned("2.14.0+cu130", targets=("L40S",))
+    assert noted
+    assert wider.value == same.value
+    assert 1.3 < math.log(wider.high / wider.low) / math.log(same.high / same.low) <= 1.7
+    # What was measured is as sure as it was, and one source alone has one software.
+    assert planned("2.14.0+cu130", targets=("A100-SXM4-80GB",)) == (
+        find(run(targets=("A100-SXM4-80GB",)), per_device_batch_size=64).samples_per_second,
+        False,
+    )
+
+
+def test_a_target_with_a_report_of_other_software_is_one_too() -> None:
+    """The H100 ran a batch of 128 only; what it does with 64 is foretold from the A100."""
+
+    def width(torch: str) -> float:
+        other = simple_report("H100-SXM5-80GB", {128: 2500.0})
+        software = replace(other.environment.software, torch=torch)
+        other = replace(other, environment=replace(other.environment, software=software))
+        found = find(run(simple_report(), other, targets=("H100-SXM5-80GB",)), per_device_batch_size=64)
+        return math.log(found.samples_per_second.high / found.samples_per_second.low)
+
+    assert width("2.14.0+cu130") > 1.2 * width("2.13.0+cu130")
