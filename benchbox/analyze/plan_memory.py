@@ -76,17 +76,35 @@ def need(own: Sequence[Measured], strategy: Strategy, batch: int, source: Measur
         peak = _peak(case, device)
         if peak is not None and (count not in known or peak is _RAN_THERE):
             known[count] = peak
-    if source.peak_memory_bytes is None:
+    around = _around_batch(own, source, batch)
+    if around is None:
         return Need(known, None, 0.0)
-    if source.case.per_device_batch_size == batch:
-        known.setdefault(1, _around(source.peak_memory_bytes, _ELSEWHERE))
+    if source.device == device:
+        known.setdefault(1, _RAN_THERE)
+    known.setdefault(1, Peak(around.low * _ELSEWHERE[0], around.high * _ELSEWHERE[1]))
     if source.num_parameters is None:
         return Need(known, None, 0.0)
     states = _states(strategy, source.case.precision)
     num = source.num_parameters
     bucket = _BUCKET_BYTES * _element_bytes(source.case.precision) if strategy.startswith("zero") else 0.0
-    fixed = max(0.0, source.peak_memory_bytes - _WHOLE * num) + states.fixed * num + bucket
+    fixed = max(0.0, around.high - _WHOLE * num) + states.fixed * num + bucket
     return Need(known, fixed, states.divided * num)
+
+
+def _around_batch(own: Sequence[Measured], source: Measured, batch: int) -> Peak | None:
+    """Of one of the source's devices at ``batch``; between two measured batches from the one's peak to the
+    other's, of which the larger surely is enough."""
+    if source.case.per_device_batch_size == batch:
+        peak = source.peak_memory_bytes
+        return None if peak is None else Peak(peak, peak)
+    peaks = {
+        case.case.per_device_batch_size: case.peak_memory_bytes
+        for case in own
+        if case.device == source.device and case.case.strategy == "single"
+    }
+    above = peaks.get(min((of for of in peaks if of > batch), default=0))
+    below = peaks.get(max((of for of in peaks if of < batch), default=0))
+    return None if above is None else Peak(min(below or 0, above), above)
 
 
 def ran_there(count: int) -> Need:

@@ -33,6 +33,8 @@ from benchbox.stats import median
 
 # Errors of predictions from several sources share the target's own oddity: half of the variance stays.
 _SHARED_VARIANCE = 0.5
+# Of a rate between two measured batches, as a logarithm, beside what they are uncertain themselves.
+_BETWEEN_BATCHES = 0.03
 
 
 class Rate(NamedTuple):
@@ -110,13 +112,14 @@ def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
     if not below or not above:
         return None
     (low, one), (high, two) = below[-1], above[0]
-    share = math.log(batch / low) / math.log(high / low)
-    start, end = math.log(one.samples_per_second), math.log(two.samples_per_second)
-    # A rate that grows with the batch runs at most a quarter of the gap beside the straight line.
-    half = max(one.log_half, two.log_half) + abs(end - start) / 4
-    nearer = one if share < 0.5 else two
-    log_rate = start + share * (end - start)
-    return Rate(log_rate, half, half, "interpolated", nearer, batch, nearer.optimizer_s)
+    # A part that every step has and a part for each sample: a straight line of time over batch.
+    start_s, end_s = low / one.samples_per_second, high / two.samples_per_second
+    step_s = start_s + (batch - low) / (high - low) * (end_s - start_s)
+    # Libraries choose kernels by the shape, so steps lie beside the line even between equal rates.
+    gap = abs(math.log(two.samples_per_second / one.samples_per_second))
+    half = max(one.log_half, two.log_half) + max(gap / 4, _BETWEEN_BATCHES)
+    nearer = one if batch**2 < low * high else two
+    return Rate(math.log(batch / step_s), half, half, "interpolated", nearer, batch, nearer.optimizer_s)
 
 
 def measured_rate(case: Measured) -> Rate:

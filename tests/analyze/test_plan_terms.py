@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from benchbox.analyze.plan_collectives import collectives
-from benchbox.analyze.plan_rates import measured_rate
+from benchbox.analyze.plan_memory import fits, need
+from benchbox.analyze.plan_rates import interpolate, measured_rate
 from benchbox.analyze.plan_sources import measured_cases
 from benchbox.analyze.predict_model import REFERENCE_BANDWIDTH, Workload, grid, log_rates
 from benchbox.analyze.predict_rates import DeviceRates, device_rates
@@ -395,3 +396,40 @@ def test_a_target_with_a_report_of_other_software_is_one_too() -> None:
         return math.log(found.samples_per_second.high / found.samples_per_second.low)
 
     assert width("2.14.0+cu130") > 1.2 * width("2.13.0+cu130")
+
+
+def test_between_two_batches_the_time_of_a_step_is_a_straight_line() -> None:
+    """10 ms and 1 ms a sample: 18 ms with 8 samples, 42 with 32, and so 26 with 16."""
+    steps_s = {8: 0.018, 32: 0.042}
+    cases = measured_cases([simple_report(rates={b: b / s for b, s in steps_s.items()})], None)
+    between = interpolate(cases, 16)
+    assert between is not None
+    assert between.step_s == pytest.approx(0.026)
+    by_powers = math.sqrt(8 / 0.018 * 32 / 0.042)  # 16 lies in the middle of 8 and 32
+    assert abs(math.log(by_powers) - between.log_rate) < between.log_half
+    flat = interpolate(measured_cases([simple_report(rates={8: 500.0, 32: 500.0})], None), 16)
+    assert flat is not None
+    assert math.exp(flat.log_rate) == pytest.approx(500)
+    assert flat.log_half == pytest.approx(cases[0].log_half + 0.03)
+
+
+def test_the_memory_of_a_batch_between_two_is_the_larger_ones() -> None:
+    """Batches of 64 and 256 take 20 and 60 GiB: 96, nearer to 64, may need anything up to the 60, which an
+    L40S has not. On the A100 itself 256 ran."""
+    fields: dict[str, Any] = {"precision": "bf16", "rank": with_parameters(10**6)}
+    cases = [
+        result(1000.0, per_device_batch_size=64, peak_bytes=20 * 2**30, **fields),
+        result(1200.0, per_device_batch_size=256, peak_bytes=60 * 2**30, **fields),
+    ]
+    own = measured_cases([report("A100-SXM4-80GB", *cases)], None)
+    between = interpolate(own, 96)
+    assert between is not None
+    assert between.source.case.per_device_batch_size == 64
+    elsewhere = need(own, "ddp", 96, between.source, "L40S")
+    assert elsewhere.known == {1: (20 * 2**30, 60 * 2**30 * 1.1)}
+    assert elsewhere.fixed == 60 * 2**30 - 16e6 + 20e6
+    there = need(own, "ddp", 96, between.source, "A100-SXM4-80GB")
+    counts, devices = (1, 2), [profile("L40S"), profile("A100-SXM4-80GB")]
+    assert fits([elsewhere, there], devices, counts) == pytest.approx(
+        np.array([[np.nan, np.nan], [1, np.nan]]), nan_ok=True
+    )
