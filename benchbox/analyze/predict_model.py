@@ -72,10 +72,14 @@ _LANGUAGE_MODELS = re.compile(
     r"gpt|llama|\bmpt|\bopt[_-]|mistral|mixtral|falcon|qwen|gemma|bloom|phi-|neox|pythia|olmo|deepseek|switch"
 )
 _TRANSFORMERS = re.compile(
-    r"bert|transformer|electra|gnmt|(?<![a-z])t5|bart|xlm|xlnet|reformer|longformer|vit|swin|deit|whisper|wav2vec"
+    r"bert|transformer|electra|gnmt|(?<![a-z])(?:t5|m?bart(?![a-z]))|xlm|xlnet|reformer|longformer"
+    r"|(?:vit|swin)v?(?![a-z])|deit|whisper|wav2vec"
 )
+# Words end where letters end: names are glued to what stands before (`densenet`) and numbers to what stands
+# behind (`ssd300`), and some have a letter or a short word of their own there (`regnety`, `mobilenetv2`).
 _CONVOLUTIONS = re.compile(
-    r"res|vgg|net|ssd|rcnn|yolo|inception|alexnet|cnn|retina|unet|diffusion|fcn|deeplab|darknet|det|mask"
+    r"(?:net(?:[a-z]|aa|rs|blur|light|alarge)?|res2?ne[xs]t(?:aa)?|vgg|cnn|det|inception|diffusion)(?![a-z])"
+    r"|(?<![a-z])(?:ssd|yolo[a-z]?|retina|fcn|deeplabv?|mask|res)(?![a-z])"
 )
 _SPEECH = re.compile(r"waveglow|tacotron|jasper|fastpitch|rnn|lstm|dlrm|ncf")
 
