@@ -64,14 +64,14 @@ def plan(
     _refuse_too_many(len(found), job)
     costs = [hourly_cost(row.target.name, row.target.profile, row.rate, prices, profiles) for row in found]
     crossed = cross(found, costs, job, samples) if found else None
-    pool = _pool(crossed) if crossed else None
+    pool = _pool(crossed, costs) if crossed else None
     refused += _ranks_of_one_host(reports, job)
     refused += _too_large(crossed, found) if crossed else []
-    if pool is None or not len(pool.time_s):
+    if pool is None or not len(pool.place):
         raise BadInputError(_nothing_left(refused, job, crossed))
-    fastest = plan_rank.smallest(pool.time_s)
+    fastest = plan_rank.smallest(pool.time_s.values)
     assert fastest is not None
-    cheapest, front = plan_rank.smallest(pool.cost), plan_rank.front(pool)
+    cheapest, front = plan_rank.smallest(pool.cost.values), plan_rank.front(pool)
     ranked = plan_rank.best_first(pool, deadline_s, job.budget, max_configurations)
     best = [fastest, cheapest, plan_rank.safest(pool, pool.time_s), plan_rank.safest(pool, pool.cost)]
     in_time = plan_rank.safest(pool, pool.cost, pool.time_s, deadline_s)
@@ -98,7 +98,7 @@ def plan(
         deadline_s=deadline_s,
         currency=prices.currency if prices else None,
         prices_date=prices.date if prices else None,
-        num_considered=len(pool.time_s),
+        num_considered=len(pool.place),
         num_listed=len(shown),
         configurations=tuple(shown),
         fastest=kept.index(fastest),
@@ -122,10 +122,10 @@ def _choice(
         row=found[row],
         num_devices=job.counts[column],
         hourly=costs[row],
-        time_s=float(pool.time_s[entry]),
-        log_half=float(pool.log_half[entry]),
-        log_half_faster=float(pool.log_half_faster[entry]),
-        cost=float(pool.cost[entry]),
+        time_s=float(pool.time_s.values[entry]),
+        log_half=float(pool.time_s.log_above[entry]),
+        log_half_faster=float(pool.time_s.log_below[entry]),
+        cost=float(pool.cost.values[entry]),
         fits_memory=True if pool.fits[entry] == 1 else None,
     )
 
@@ -244,16 +244,18 @@ def _too_large(crossed: Crossed, found: Sequence[Row]) -> list[LeftOut]:
     return left_out
 
 
-def _pool(crossed: Crossed) -> plan_rank.Pool:
+def _pool(crossed: Crossed, costs: Sequence[HourlyCost]) -> plan_rank.Pool:
     """Every usable configuration, flat."""
     import numpy as np
 
     usable = np.flatnonzero(~np.isnan(crossed.time_s))
+    slower, faster = crossed.log_half.ravel()[usable], crossed.log_half_faster.ravel()[usable]
+    hourly = np.array([cost.log_half for cost in costs])[usable // len(crossed.counts)]
     return plan_rank.Pool(
-        time_s=crossed.time_s.ravel()[usable],
-        log_half=crossed.log_half.ravel()[usable],
-        log_half_faster=crossed.log_half_faster.ravel()[usable],
-        cost=crossed.cost.ravel()[usable],
+        time_s=plan_rank.Spread(crossed.time_s.ravel()[usable], slower, faster),
+        cost=plan_rank.Spread(
+            crossed.cost.ravel()[usable], np.hypot(slower, hourly), np.hypot(faster, hourly)
+        ),
         fits=crossed.fits.ravel()[usable],
         place=usable,
     )

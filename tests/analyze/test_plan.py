@@ -330,10 +330,8 @@ def test_what_may_keep_both_limits_ranks_before_what_breaks_one() -> None:
     """Else cheaper ones that surely come late could push it off the list that the answer is read from."""
     late_and_cheap, near_both = 0, 1
     pool = plan_rank.Pool(
-        time_s=np.array([100.0, 10.0]),
-        log_half=np.array([0.1, 0.1]),
-        log_half_faster=np.array([0.1, 0.1]),
-        cost=np.array([1.0, 10.0]),
+        time_s=plan_rank.Spread(np.array([100.0, 10.0]), np.array([0.1, 0.1]), np.array([0.1, 0.1])),
+        cost=plan_rank.Spread(np.array([1.0, 10.0]), np.array([0.1, 0.1]), np.array([0.1, 0.1])),
         fits=np.ones(2),
         place=np.arange(2),
     )
@@ -344,10 +342,8 @@ def test_what_the_roofline_keeps_from_the_deadline_ranks_as_late() -> None:
     """Without it the first, which is cheaper, would perhaps be in time."""
     at_the_roofline, near = 0, 1
     pool = plan_rank.Pool(
-        time_s=np.array([10.5, 10.5]),
-        log_half=np.array([0.1, 0.1]),
-        log_half_faster=np.array([0.0, 0.1]),
-        cost=np.array([1.0, 2.0]),
+        time_s=plan_rank.Spread(np.array([10.5, 10.5]), np.array([0.1, 0.1]), np.array([0.0, 0.1])),
+        cost=plan_rank.Spread(np.array([1.0, 2.0]), np.array([0.1, 0.1]), np.array([0.0, 0.1])),
         fits=np.ones(2),
         place=np.arange(2),
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from benchbox.analyze import plan_rank
 from benchbox.analyze.plan_collectives import collectives
 from benchbox.analyze.plan_memory import fits, need
 from benchbox.analyze.plan_rates import interpolate, measured_rate
@@ -19,6 +20,7 @@ from benchbox.errors import BadInputError
 from benchbox.schema import (
     AllReduceCeiling,
     Ceilings,
+    DevicePrice,
     Estimate,
     Flops,
     Interval,
@@ -28,7 +30,7 @@ from benchbox.schema import (
     Report,
     Strategy,
 )
-from tests.analyze.test_plan import find, run, sharded
+from tests.analyze.test_plan import PRICES, find, run, sharded
 from tests.plans import report, result, simple_report
 from tests.tables import profile
 
@@ -433,3 +435,36 @@ def test_the_memory_of_a_batch_between_two_is_the_larger_ones() -> None:
     assert fits([elsewhere, there], devices, counts) == pytest.approx(
         np.array([[np.nan, np.nan], [1, np.nan]]), nan_ok=True
     )
+
+
+def test_what_is_bought_costs_as_surely_as_its_power_is_known() -> None:
+    """An L40S is foretold at 0.8 of its 350 W, within e^0.2. It costs 10,000 EUR over 17,532 hours, and its
+    power with 100 W of the host and 1.2 of cooling 0.3 EUR a kWh."""
+    source = simple_report(power_w=None)
+    found = run(source, targets=("L40S",), prices=PRICES)
+    one = find(found, per_device_batch_size=64)
+    assert one.cost is not None
+    electricity = 0.3 * (0.8 * 350 + 100) * 1.2 / 1000
+    share = electricity / (10_000 / 17_532 + electricity)
+    time_half = math.log(one.time_s.high / one.time_s.value)
+    assert math.log(one.cost.high / one.cost.value) == pytest.approx(math.hypot(time_half, 0.2 * share))
+    # The budget is judged by that interval, where only the power's part of it breaks it.
+    within = math.exp(time_half + 1e-6) * one.cost.value
+    tight = run(source, targets=("L40S",), prices=PRICES, budget=within)
+    assert find(tight, per_device_batch_size=64).within_budget == "maybe"
+    rented = replace(PRICES, device=(DevicePrice(name="L40S", per_hour=1.0),))
+    rate = find(run(source, targets=("L40S",), prices=rented), per_device_batch_size=64)
+    assert rate.cost is not None
+    assert math.log(rate.cost.high / rate.cost.value) == pytest.approx(time_half)
+
+
+def test_ranks_by_the_costs_own_interval() -> None:
+    """Cheaper, but for all one knows of its power above the budget; the other surely within."""
+    pool = plan_rank.Pool(
+        time_s=plan_rank.Spread(np.array([10.0, 10.0]), np.array([0.1, 0.1]), np.array([0.1, 0.1])),
+        cost=plan_rank.Spread(np.array([8.0, 8.5]), np.array([0.3, 0.1]), np.array([0.3, 0.1])),
+        fits=np.ones(2),
+        place=np.arange(2),
+    )
+    assert plan_rank.best_first(pool, None, 10.0, 2) == [1, 0]
+    assert plan_rank.safest(pool, pool.cost) == 1
