@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchbox.analyze.plan_optimizer import MAX_UPDATE_SHARE
+from benchbox.analyze.plan_roofline import log_roofline
 from benchbox.analyze.plan_sources import Measured
 from benchbox.analyze.predict_fit import (
     Belief,
@@ -181,7 +182,7 @@ def foretell(
             f"the interval would span more than a factor of {MAX_INTERVAL_RATIO:g}",
             "a report of the device, or of one that is nearer to it",
         )
-    ceiling = min(_log_roofline(item.source, target) for item, _, _ in same_maker)
+    ceiling = min(log_roofline(item.source, target) for item, _, _ in same_maker)
     return rate._replace(log_rate=min(rate.log_rate, ceiling), log_ceiling=ceiling)
 
 
@@ -270,18 +271,5 @@ def _combined(rates: Sequence[Rate], errors: Sequence[float]) -> Rate:
 def under_its_roofline(rate: Rate, device: HardwareProfile | None) -> Rate:
     """``rate``, measured on ``device``, with its ceiling. What is above the roofline shows that the step does
     less than was counted: it is no ceiling then."""
-    ceiling = math.inf if device is None else _log_roofline(rate.source, device)
+    ceiling = math.inf if device is None else log_roofline(rate.source, device)
     return rate._replace(log_ceiling=ceiling) if rate.log_rate <= ceiling else rate
-
-
-def _log_roofline(source: Measured, target: HardwareProfile) -> float:
-    """No rate is above the data sheet's peaks: its FLOP/s over those of a sample, and its bandwidth over the
-    bytes of a sample; infinite where neither is known."""
-    precision: RatePrecision = source.case.precision
-    rates = device_rates(target, precision)
-    ceilings = []
-    if source.flops_per_sample is not None and isinstance(rates, DeviceRates):
-        ceilings.append(rates.peak_tflops * 1e12 / source.flops_per_sample)
-    if source.bytes_per_sample is not None and target.memory_bandwidth_gb_per_s is not None:
-        ceilings.append(target.memory_bandwidth_gb_per_s * 1e9 / source.bytes_per_sample)
-    return math.log(min(ceilings, default=math.inf))

@@ -66,8 +66,9 @@ class Measured(NamedTuple):
     device_memory_bytes: int | None
     num_parameters: int | None
     flops_per_sample: float | None
-    bytes_per_sample: float | None
-    """That the operators of the profiled step must move at least; ``None`` also where caches served them."""
+    moved: tuple[tuple[int, int], ...]
+    """Of the profiled step, by operator class: bytes that go in and come out at least, and in how many
+    calls."""
     all_reduce_gb_per_s: float | None
     """That the run's probe reached among the most devices."""
     sent_bytes: int | None
@@ -197,7 +198,7 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         else None,
         num_parameters=_parameters(rank),
         flops_per_sample=flops * case.world_size / case.global_batch_size if flops else None,
-        bytes_per_sample=_bytes_per_sample(case, rank, summary, report.hardware_profile),
+        moved=_moved(rank),
         all_reduce_gb_per_s=all_reduce_gb_per_s(report),
         sent_bytes=summary.communication_bytes_per_step,
         input_share=_input_share(rank),
@@ -241,19 +242,14 @@ def _parameters(rank: RankResult | None) -> int | None:
     return rank.flops.num_parameters if rank and rank.flops else None
 
 
-def _bytes_per_sample(
-    case: Case, rank: RankResult | None, summary: CaseSummary, profile: HardwareProfile | None
-) -> float | None:
-    """What is more than the data sheet's bandwidth carries in the measured time did not come from memory, and
-    then it bounds no other device either."""
+def _moved(rank: RankResult | None) -> tuple[tuple[int, int], ...]:
+    """The update of the weights is left out: with more micro-batches a sample has less of it."""
     step = rank.profile if rank else None
-    least = sum(operator.least_bytes or 0 for operator in step.operators) if step else 0
-    bandwidth = profile.memory_bandwidth_gb_per_s if profile else None
-    if not least or bandwidth is None:
-        return None
-    of_sample = least * case.world_size / case.global_batch_size
-    carried = bandwidth * 1e9 * case.world_size / summary.samples_per_second
-    return of_sample if of_sample <= carried else None
+    return tuple(
+        (operator.least_bytes, max(1, operator.num_calls))
+        for operator in (step.operators if step else ())
+        if operator.least_bytes and operator.operator_class != "optimizer"
+    )
 
 
 def _input_share(rank: RankResult | None) -> float:

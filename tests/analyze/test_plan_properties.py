@@ -240,8 +240,12 @@ def ceilings(source: HardwareProfile, case: CaseResult, target: HardwareProfile)
         found.append(peak * 1e12 / (case.summary.model_flops_per_step / batch))
     step = case.attempts[0].ranks[0].profile
     if step is not None:
-        moved = sum(one.least_bytes or 0 for one in step.operators) / batch
-        # More than the source's own bandwidth carries came out of its caches.
-        if moved and moved * case.summary.samples_per_second <= source.memory_bandwidth_gb_per_s * 1e9:
+        moved, kept = (
+            sum(max(0, (one.least_bytes or 0) - 2 * (gpu.l2_mib or 0) * 2**20) for one in step.operators)
+            / batch
+            for gpu in (target, source)
+        )
+        # More than the source's own bandwidth carries, beside its cache, was never moved.
+        if moved and kept * case.summary.samples_per_second <= source.memory_bandwidth_gb_per_s * 1e9:
             found.append(target.memory_bandwidth_gb_per_s * 1e9 / moved)
     return found

@@ -13,6 +13,7 @@ from benchbox.analyze import plan_rank
 from benchbox.analyze.plan_collectives import collectives
 from benchbox.analyze.plan_memory import fits, need
 from benchbox.analyze.plan_rates import interpolate, measured_rate
+from benchbox.analyze.plan_roofline import log_roofline
 from benchbox.analyze.plan_sources import measured_cases
 from benchbox.analyze.predict_model import REFERENCE_BANDWIDTH, Workload, grid, log_rates
 from benchbox.analyze.predict_rates import DeviceRates, device_rates
@@ -468,3 +469,25 @@ def test_ranks_by_the_costs_own_interval() -> None:
     )
     assert plan_rank.best_first(pool, None, 10.0, 2) == [1, 0]
     assert plan_rank.safest(pool, pool.cost) == 1
+
+
+def test_a_larger_cache_may_pass_the_sources_bytes() -> None:
+    """A step of 64 samples has 10 calls of 64 MiB each and 2 of 1 GiB. What is beyond twice a cache: on an
+    A30 (24 MiB) 16 MiB of each small call and 976 of each large one, on an L40S (96 MiB) 832 of the large."""
+    operators = (
+        OperatorTime(operator_class="activation", num_calls=10, time_ns=50, least_bytes=640 * 2**20),
+        OperatorTime(operator_class="normalization", num_calls=2, time_ns=50, least_bytes=2048 * 2**20),
+        OperatorTime(operator_class="optimizer", num_calls=1, time_ns=1, least_bytes=9000 * 2**20),
+    )
+    step = ProfiledStep(step_time_ns=101, operators=operators)
+    cases = [result(1000.0, per_device_batch_size=64, rank={"profile": step})]
+    source = measured_cases([report("A100-SXM4-80GB", *cases)], None)[0]
+    for gpu, mib in (("A30", 10 * 16 + 2 * 976), ("L40S", 2 * 832)):
+        target = profile(gpu)
+        assert target.memory_bandwidth_gb_per_s is not None
+        by_bytes = target.memory_bandwidth_gb_per_s * 1e9 / (mib * 2**20 / 64)
+        assert log_roofline(source, target) == pytest.approx(math.log(by_bytes))
+        assert log_roofline(source, replace(target, l2_mib=None)) == math.inf
+    # At 64 samples in 0.64 ms 2,039 GB/s carry 1.3 GB, and 1.98 GB are beyond the A100's own cache of 40 MiB.
+    quick = report("A100-SXM4-80GB", result(1e5, per_device_batch_size=64, rank={"profile": step}))
+    assert log_roofline(measured_cases([quick], None)[0], profile("L40S")) == math.inf
