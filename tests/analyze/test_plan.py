@@ -4,6 +4,7 @@ import datetime
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -666,7 +667,17 @@ def test_the_source_device_gives_its_measurement_exactly(
 
 
 def test_the_same_source_gives_the_same_answer() -> None:
-    assert run(prices=PRICES, counts=(1, 2)) == run(prices=PRICES, counts=(1, 2))
+    """In whatever order reports and cases come, and after a way through a file."""
+    first, second = simple_report(), simple_report("H100-SXM5-80GB", {32: 1700.0, 64: 2050.0})
+
+    def planned(*reports: Report) -> set[Configuration]:
+        return set(run(*reports, prices=PRICES, targets=(), counts=(1, 2), top=1000).configurations)
+
+    answer = planned(first, second)
+    assert len(answer) > 50
+    assert planned(second, first) == answer
+    assert planned(replace(first, cases=first.cases[::-1]), second) == answer
+    assert planned(msgspec.json.decode(msgspec.json.encode(first), type=Report), second) == answer
 
 
 def test_bad_input_is_one_line() -> None:
