@@ -63,7 +63,6 @@ class Measured(NamedTuple):
     """Of one device, by the energy of a sample where it was measured."""
     peak_memory_bytes: int | None
     """Of one device."""
-    device_memory_bytes: int | None
     num_parameters: int | None
     flops_per_sample: float | None
     moved: tuple[tuple[int, int], ...]
@@ -193,9 +192,6 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         samples_per_second=summary.samples_per_second,
         power_w=_power_w(summary, case.world_size),
         peak_memory_bytes=peak or (estimate.peak_device_bytes if estimate else None),
-        device_memory_bytes=report.environment.devices[0].memory_total_bytes
-        if report.environment.devices
-        else None,
         num_parameters=_parameters(rank),
         flops_per_sample=flops * case.world_size / case.global_batch_size if flops else None,
         moved=_moved(rank),
