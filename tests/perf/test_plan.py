@@ -73,9 +73,7 @@ def test_a_grade_grows_with_its_rows(tmp_path: Path, capsys: pytest.CaptureFixtu
 
     few, many = grade_seconds(20), grade_seconds(80)
     with capsys.disabled():
-        print(
-            f"\ngrade: {20 * 14} rows {few:.2f} s, {80 * 14} rows {many:.2f} s, {many / few:.1f} times as long"
-        )
+        print(f"\ngrade: {20 * 14} rows {few:.2f} s, {80 * 14} rows {many / few:.1f} times as long")
     assert many < 8 * few
 
 
