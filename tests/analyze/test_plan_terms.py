@@ -137,6 +137,19 @@ def test_the_model_adds_the_update_to_the_devices_own_time() -> None:
     assert times[1] == pytest.approx(0.6 * times[0] + 0.4 * ratio)
 
 
+def test_a_device_of_more_arithmetic_and_no_more_bandwidth_updates_no_faster() -> None:
+    """An L4 has 300 GB/s: what takes a T4 16.77 ms takes it 17.89. Two samples of 0.25 ms are at best 2.4
+    times as fast, by its multiprocessors, at worst as slow as by bandwidth; and it is of an architecture
+    that no witness has, for which 3 % are added."""
+    update_s = 28 * NUM_PARAMETERS / 320e9
+    rates = {b: b / (update_s + b * 0.25e-3) for b in (1, 2)}
+    source = simple_report("T4", rates, precision="fp16", rank=with_parameters(NUM_PARAMETERS))
+    found = find(run(source, targets=("L4",)), per_device_batch_size=2)
+    there_s = 28 * NUM_PARAMETERS / 300e9
+    step_s = 2 / found.samples_per_second.value
+    assert there_s + 0.5e-3 / 2.4 < step_s < 1.04 * (there_s + 0.5e-3 * 320 / 300)
+
+
 def test_the_update_is_told_by_kernels_then_by_the_phase_then_by_bytes() -> None:
     def told(**rank: Any) -> float | None:
         one = result(100.0, per_device_batch_size=10, rank=rank)  # a step of 100 ms
@@ -417,24 +430,24 @@ def test_between_two_batches_the_time_of_a_step_is_a_straight_line() -> None:
 
 
 def test_the_memory_of_a_batch_between_two_is_the_larger_ones() -> None:
-    """Batches of 64 and 256 take 20 and 60 GiB: 96, nearer to 64, may need anything up to the 60, which an
+    """Batches of 64 and 256 take 20 and 70 GiB: 96, nearer to 64, may need anything up to the 70, which an
     L40S has not. On the A100 itself 256 ran."""
     fields: dict[str, Any] = {"precision": "bf16", "rank": with_parameters(10**6)}
     cases = [
         result(1000.0, per_device_batch_size=64, peak_bytes=20 * 2**30, **fields),
-        result(1200.0, per_device_batch_size=256, peak_bytes=60 * 2**30, **fields),
+        result(1200.0, per_device_batch_size=256, peak_bytes=70 * 2**30, **fields),
     ]
     own = measured_cases([report("A100-SXM4-80GB", *cases)], None)
     between = interpolate(own, 96)
     assert between is not None
     assert between.source.case.per_device_batch_size == 64
     elsewhere = need(own, "ddp", 96, between.source, "L40S")
-    assert elsewhere.known == {1: (20 * 2**30, 60 * 2**30 * 1.1)}
-    assert elsewhere.fixed == 60 * 2**30 - 16e6 + 20e6
+    assert elsewhere.known == {1: (20 * 2**30, 70 * 2**30 * 1.1)}
+    assert elsewhere.fixed == 70 * 2**30 - 16e6 + 20e6
     there = need(own, "ddp", 96, between.source, "A100-SXM4-80GB")
     counts, devices = (1, 2), [profile("L40S"), profile("A100-SXM4-80GB")]
     assert fits([elsewhere, there], devices, counts) == pytest.approx(
-        np.array([[np.nan, np.nan], [1, np.nan]]), nan_ok=True
+        np.array([[np.nan, 0], [1, np.nan]]), nan_ok=True
     )
 
 
@@ -453,6 +466,7 @@ def test_what_is_bought_costs_as_surely_as_its_power_is_known() -> None:
     within = math.exp(time_half + 1e-6) * one.cost.value
     tight = run(source, targets=("L40S",), prices=PRICES, budget=within)
     assert find(tight, per_device_batch_size=64).within_budget == "maybe"
+    assert tight.fastest_in_budget is None
     rented = replace(PRICES, device=(DevicePrice(name="L40S", per_hour=1.0),))
     rate = find(run(source, targets=("L40S",), prices=rented), per_device_batch_size=64)
     assert rate.cost is not None
