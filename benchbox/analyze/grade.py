@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 from benchbox.analyze.predict_groups import MAX_CELL_RATIO, UsableRow, split_contradicting
 from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates
@@ -24,34 +26,52 @@ from benchbox.stats import median, percentile
 
 CONTRADICTING = f"rows of one device, batch and precision differ by more than a factor of {MAX_CELL_RATIO:g}"
 
-# The first word that is in the text decides.
-_PRECISION_WORDS: tuple[tuple[str, RatePrecision | None], ...] = (
-    ("bf16", "bf16"),
-    ("bfloat16", "bf16"),
-    ("?", None),
-    ("fp16", "fp16"),
-    ("float16", "fp16"),
-    ("half", "fp16"),
-    ("mixed", "fp16"),
-    ("amp", "fp16"),
-    ("tf32", "tf32"),
-    ("fp32", "fp32"),
-    ("float32", "fp32"),
-    ("single", "fp32"),
-)
+_PRECISION_WORDS: dict[str, RatePrecision | Literal["mixed"]] = {
+    "bf16": "bf16",
+    "bfloat16": "bf16",
+    "fp16": "fp16",
+    "float16": "fp16",
+    "half": "fp16",
+    "mixed": "mixed",
+    "amp": "mixed",
+    "tf32": "tf32",
+    "fp32": "fp32",
+    "float32": "fp32",
+}
+_NOT_BEFORE = ("no", "not", "non", "without")
+_NOT_AFTER = ("off", "not", "disabled", "false")
 
 
 def read_precision(wording: str) -> tuple[str, RatePrecision | None]:
     """What a table's wording of a precision means for the matrix units, or in words why it is not graded.
 
     ``mixed`` and ``amp`` alone mean fp16. ``fp32/tf32-default`` is what frameworks do unless told otherwise:
-    tf32 where the device has it. ``fp32`` alone is taken at its word.
+    tf32 where the device has it. ``fp32`` alone is taken at its word. A word counts whole, and not where the
+    one before or behind it denies it; words that contradict each other state nothing.
     """
     text = wording.casefold()
     if any(word in text for word in ("fp8", "fp4", "int8")):
         return "the precision is narrower than 16 bits", None
-    found = next((rate for word, rate in _PRECISION_WORDS if word in text), None)
+    found = None if "?" in text else _meant(re.findall(r"[a-z0-9]+", text))
     return ("the precision is not stated", None) if found is None else ("", found)
+
+
+def _meant(words: Sequence[str]) -> RatePrecision | None:
+    said = {
+        _PRECISION_WORDS[word]
+        for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False)
+        if word in _PRECISION_WORDS and before not in _NOT_BEFORE and after not in _NOT_AFTER
+    }
+    if not said and "single" in words:  # else it may be a single device
+        return "fp32"
+    narrow, wide = said & {"bf16", "fp16"}, said & {"fp32", "tf32"}
+    if narrow:
+        # Mixed precision leaves the rest in a wider one; without that word both are said of the whole.
+        contradict = len(narrow) > 1 or (wide and "mixed" not in said)
+        return None if contradict else "bf16" if "bf16" in said else "fp16"
+    if "mixed" in said:
+        return None if "fp32" in said else "fp16"
+    return "tf32" if "tf32" in said else "fp32" if "fp32" in said else None
 
 
 def grade(

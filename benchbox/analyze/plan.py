@@ -14,9 +14,11 @@ from benchbox.analyze.plan_rates import Refusal
 from benchbox.analyze.plan_rows import Row, Target, rows
 from benchbox.analyze.plan_sources import (
     Measured,
+    RanOut,
     all_reduce_gb_per_s,
     device_name,
     measured_cases,
+    ran_out,
     report_profile,
     shared_one_host,
 )
@@ -58,18 +60,18 @@ def plan(
     if prices is not None:
         check_prices(prices, profiles)
     cases = _cases(reports, job)
-    found, refused = _all_rows(cases, _targets(reports, cases, job, profiles))
+    found, refused = _all_rows(cases, _targets(reports, cases, job, profiles), ran_out(reports))
     _refuse_too_many(len(found), job)
     costs = [hourly_cost(row.target.name, row.target.profile, row.rate, prices, profiles) for row in found]
     crossed = cross(found, costs, job, samples) if found else None
-    pool = _pool(crossed) if crossed else None
+    pool = _pool(crossed, costs) if crossed else None
     refused += _ranks_of_one_host(reports, job)
     refused += _too_large(crossed, found) if crossed else []
-    if pool is None or not len(pool.time_s):
+    if pool is None or not len(pool.place):
         raise BadInputError(_nothing_left(refused, job, crossed))
-    fastest = plan_rank.smallest(pool.time_s)
+    fastest = plan_rank.smallest(pool.time_s.values)
     assert fastest is not None
-    cheapest, front = plan_rank.smallest(pool.cost), plan_rank.front(pool)
+    cheapest, front = plan_rank.smallest(pool.cost.values), plan_rank.front(pool)
     ranked = plan_rank.best_first(pool, deadline_s, job.budget, max_configurations)
     best = [fastest, cheapest, plan_rank.safest(pool, pool.time_s), plan_rank.safest(pool, pool.cost)]
     in_time = plan_rank.safest(pool, pool.cost, pool.time_s, deadline_s)
@@ -96,7 +98,7 @@ def plan(
         deadline_s=deadline_s,
         currency=prices.currency if prices else None,
         prices_date=prices.date if prices else None,
-        num_considered=len(pool.time_s),
+        num_considered=len(pool.place),
         num_listed=len(shown),
         configurations=tuple(shown),
         fastest=kept.index(fastest),
@@ -120,10 +122,10 @@ def _choice(
         row=found[row],
         num_devices=job.counts[column],
         hourly=costs[row],
-        time_s=float(pool.time_s[entry]),
-        log_half=float(pool.log_half[entry]),
-        log_half_faster=float(pool.log_half_faster[entry]),
-        cost=float(pool.cost[entry]),
+        time_s=float(pool.time_s.values[entry]),
+        log_half=float(pool.time_s.log_above[entry]),
+        log_half_faster=float(pool.time_s.log_below[entry]),
+        cost=float(pool.cost.values[entry]),
         fits_memory=True if pool.fits[entry] == 1 else None,
     )
 
@@ -156,13 +158,17 @@ def _targets(
 ) -> list[Target]:
     """The job's devices; by default those of the reports and every profile."""
     used = {case.device for case in cases}
-    own = {
-        name: Target(
-            name, report_profile(report), all_reduce_gb_per_s(report), is_host=not report.environment.devices
-        )
-        for report in reports
-        if (name := device_name(report)) in used
-    }
+    own: dict[str, Target] = {}
+    for report in reports:
+        name = device_name(report)
+        if name in used:  # of several reports of one device the first counts, as of its cases
+            target = Target(
+                name,
+                report_profile(report),
+                all_reduce_gb_per_s(report),
+                is_host=not report.environment.devices,
+            )
+            own.setdefault(name, target)
     if not job.targets:
         named = {profile.name: _target(profile) for profile in profiles} | own
         return list(named.values())
@@ -180,11 +186,13 @@ def _target(profile: HardwareProfile) -> Target:
     return Target(profile.name, profile, is_host=profile.kind == "cpu")
 
 
-def _all_rows(cases: Sequence[Measured], targets: Sequence[Target]) -> tuple[list[Row], list[LeftOut]]:
+def _all_rows(
+    cases: Sequence[Measured], targets: Sequence[Target], without_memory: Sequence[RanOut]
+) -> tuple[list[Row], list[LeftOut]]:
     found: list[Row] = []
     refusals: Counter[Refusal] = Counter()
     examples: dict[Refusal, str] = {}
-    for outcome in rows(cases, targets):
+    for outcome in rows(cases, targets, without_memory):
         if isinstance(outcome, Row):
             found.append(outcome)
         else:
@@ -222,30 +230,32 @@ def _ranks_of_one_host(reports: Sequence[Report], job: PlanJob) -> list[LeftOut]
 
 
 def _too_large(crossed: Crossed, found: Sequence[Row]) -> list[LeftOut]:
-    if crossed.first_too_large is None:
-        return []
-    first = found[crossed.first_too_large]
-    example = f"{first.configured.model} b{first.batch} {first.configured.precision} on {first.target.name}"
-    return [
-        LeftOut(
-            reason="does not fit in memory",
-            num=crossed.num_too_large,
-            example=example,
-            settled_by="a smaller batch, checkpointing, or a strategy that shards, measured on the source",
-        )
-    ]
+    left_out = []
+    for reason, these in (
+        ("ran out of memory in the report", crossed.ran_out),
+        ("does not fit in memory", crossed.too_large),
+    ):
+        if these.first_row is None:
+            continue
+        row = found[these.first_row]
+        example = f"{row.configured.model} b{row.batch} {row.configured.precision} on {row.target.name}"
+        settled_by = "a smaller batch, checkpointing, or a strategy that shards, measured on the source"
+        left_out.append(LeftOut(reason=reason, num=these.num, example=example, settled_by=settled_by))
+    return left_out
 
 
-def _pool(crossed: Crossed) -> plan_rank.Pool:
+def _pool(crossed: Crossed, costs: Sequence[HourlyCost]) -> plan_rank.Pool:
     """Every usable configuration, flat."""
     import numpy as np
 
     usable = np.flatnonzero(~np.isnan(crossed.time_s))
+    slower, faster = crossed.log_half.ravel()[usable], crossed.log_half_faster.ravel()[usable]
+    hourly = np.array([cost.log_half for cost in costs])[usable // len(crossed.counts)]
     return plan_rank.Pool(
-        time_s=crossed.time_s.ravel()[usable],
-        log_half=crossed.log_half.ravel()[usable],
-        log_half_faster=crossed.log_half_faster.ravel()[usable],
-        cost=crossed.cost.ravel()[usable],
+        time_s=plan_rank.Spread(crossed.time_s.ravel()[usable], slower, faster),
+        cost=plan_rank.Spread(
+            crossed.cost.ravel()[usable], np.hypot(slower, hourly), np.hypot(faster, hourly)
+        ),
         fits=crossed.fits.ravel()[usable],
         place=usable,
     )
@@ -257,7 +267,7 @@ def _nothing_left(refused: Sequence[LeftOut], job: PlanJob, crossed: Crossed | N
         f"{one.reason} (e.g. {one.example}); would settle it: {one.settled_by}"
         for one in reversed(refused[-_MAX_REASONS:])
     ]
-    if crossed is None or crossed.num_too_large:
+    if crossed is None or crossed.too_large.num or crossed.ran_out.num:
         return f"nothing can be foretold: {'. Also: '.join(why)}"
     batch = job.global_batch_size
     of_batch = (

@@ -2,7 +2,9 @@
 
 The first axis is the row, the second the number of devices. A step on n devices at a given global batch is
 
-    step = ((global batch / (n · rate))^2 + collectives^2)^(1/2)
+    step  = (alone^2 + collectives^2)^(1/2)
+    alone = micro-batches · time of a micro-batch + update of the weights
+    micro-batches = global batch / (n · batch)
 
 where collectives overlap with the backward pass as in :mod:`benchbox.analyze.predict_model`. Devices that
 would make a step longer stay idle: at an equal global batch more devices never take longer.
@@ -14,8 +16,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchbox.analyze.plan_collectives import shared_by
 from benchbox.analyze.plan_costs import HourlyCost
-from benchbox.analyze.plan_memory import fits
+from benchbox.analyze.plan_memory import RAN_OUT, fits
 from benchbox.analyze.plan_rows import Row
 from benchbox.schema import PlanJob
 
@@ -30,6 +33,15 @@ else:
 # What several devices leave beside the collectives, and how uncertain the collectives' own effect is.
 _SEVERAL_LOG_HALF = 0.05
 _COLLECTIVES_UNCERTAINTY = 0.7
+# Of a step, where nothing says how long the update of the weights takes.
+_LARGEST_UPDATE = 1 / 3
+
+
+class TooLarge(NamedTuple):
+    """Configurations that have no memory to run in."""
+
+    num: int
+    first_row: int | None
 
 
 class Crossed(NamedTuple):
@@ -44,9 +56,10 @@ class Crossed(NamedTuple):
     cost: Floats
     fits: Floats
     """1 where it fits in memory, ``NaN`` where that is not known; what does not has no time."""
-    num_too_large: int
-    first_too_large: int | None
-    """Its row."""
+    too_large: TooLarge
+    """What does not fit by its peak."""
+    ran_out: TooLarge
+    """What ran out of memory in a report."""
 
 
 def cross(rows: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob, samples: int) -> Crossed:
@@ -54,41 +67,78 @@ def cross(rows: Sequence[Row], costs: Sequence[HourlyCost], job: PlanJob, sample
     import numpy as np
 
     n = np.array(job.counts, dtype=np.float64)[None, :]
-    rate = np.exp(_column([row.rate.log_rate for row in rows]))
     batch = _column([float(row.batch) for row in rows])
     step_samples, divides = _step_samples(rows, job, batch, n)
     usable = divides & _own_counts(rows, job)
-    alone_s = step_samples / (n * rate)
-    held = fits([row.need for row in rows], [row.target.profile for row in rows], job.counts)
-    collectives_s, reachable = _collectives_s(rows, job, n)
+    micro_batches = step_samples / (n * batch)
+    alone_s = micro_batches * _column([row.rate.micro_batch_s for row in rows]) + _column(
+        [row.rate.update_s for row in rows]
+    )
+    needed = fits([row.need for row in rows], [row.target.profile for row in rows], job.counts)
+    collectives_s, reachable = _collectives_s(rows, job, n, micro_batches)
     step_s = np.sqrt(alone_s**2 + collectives_s**2)
     possible = usable & reachable
-    too_large = possible & (held == 0)
+    too_large = possible & (needed <= 0)
     per_second = np.where(possible & ~too_large, step_samples / step_s, np.nan)
-    if job.global_batch_size is not None:
-        # Leaving out a count that cannot be used must not hide a smaller one.
-        best = np.maximum.accumulate(np.nan_to_num(per_second, nan=-math.inf), axis=1)
-        per_second = np.where(np.isnan(per_second), np.nan, best)
-    time_s = samples / per_second
-    foretold = np.array([[row.only_count is None] for row in rows])
-    several = np.where((n > 1) & foretold, _SEVERAL_LOG_HALF, 0.0)
-    slowed = _COLLECTIVES_UNCERTAINTY * np.log(step_s / alone_s)
-    beside = several**2 + slowed**2
-    log_half = np.sqrt(_column([row.rate.log_half for row in rows]) ** 2 + beside)
-    faster = np.sqrt(_column([row.rate.log_half_faster for row in rows]) ** 2 + beside)
+    log_half, faster = _log_halves(rows, n, np.log(step_s / alone_s), micro_batches)
     ceiling = _column([row.rate.log_ceiling for row in rows]) + np.log(n)
+    # More micro-batches have less of the update each, but the roofline stays.
+    per_second = np.minimum(per_second, np.exp(ceiling))
+    # At the roofline itself rounding may leave less than nothing.
+    faster = np.clip(ceiling - np.log(per_second), 0.0, faster)
+    held = np.broadcast_to(needed, per_second.shape)
+    if job.global_batch_size is not None:
+        working = _working(per_second)
+        kept = np.isnan(per_second)
+        per_second, log_half, faster, held = (
+            np.where(kept, values, np.take_along_axis(values, working, axis=1))
+            for values in (per_second, log_half, faster, held)
+        )
+    time_s = samples / per_second
     per_hour = _column([math.nan if cost.per_hour is None else cost.per_hour for cost in costs])
     return Crossed(
         counts=job.counts,
         time_s=time_s,
         log_half=log_half,
-        # At the roofline itself rounding may leave less than nothing.
-        log_half_faster=np.clip(ceiling - np.log(per_second), 0.0, faster),
+        log_half_faster=faster,
         cost=time_s / 3600 * n * per_hour,
-        fits=np.broadcast_to(held, time_s.shape),
-        num_too_large=int(too_large.sum()),
-        first_too_large=int(too_large.any(axis=1).argmax()) if too_large.any() else None,
+        fits=held,
+        too_large=_too_large(possible & (needed == 0)),
+        ran_out=_too_large(possible & (needed == RAN_OUT)),
     )
+
+
+def _too_large(found: Any) -> TooLarge:
+    return TooLarge(int(found.sum()), int(found.any(axis=1).argmax()) if found.any() else None)
+
+
+def _log_halves(
+    rows: Sequence[Row], n: Floats, slowed: Floats, micro_batches: Floats
+) -> tuple[Floats, Floats]:
+    """Of the rate's 80 % interval, down and up; ``slowed`` is the step by its collectives, as a logarithm."""
+    import numpy as np
+
+    foretold = np.array([[row.only_count is None] for row in rows])
+    several = np.where((n > 1) & foretold, _SEVERAL_LOG_HALF, 0.0)
+    carried = np.where(n > 1, _column([row.collectives.log_half for row in rows]), 0.0)
+    beside = several**2 + (_COLLECTIVES_UNCERTAINTY * slowed) ** 2 + carried**2
+    accumulating = _accumulating_log_half(rows, micro_batches)
+    below = np.hypot(_column([row.rate.log_half for row in rows]), accumulating)
+    above = np.hypot(_column([row.rate.log_half_faster for row in rows]), accumulating)
+    # At best they lose nothing to each other: n times what one of them does at best.
+    return np.sqrt(below**2 + beside), np.minimum(np.sqrt(above**2 + beside), slowed + above)
+
+
+def _working(per_second: Floats) -> Any:
+    """For each count the place of the one, up to it, that is fastest: devices beyond that stay idle.
+
+    A count that cannot be used does not hide a smaller one.
+    """
+    import numpy as np
+
+    known = np.nan_to_num(per_second, nan=-math.inf)
+    places = np.broadcast_to(np.arange(known.shape[1]), known.shape)
+    return np.maximum.accumulate(np.where(known == np.maximum.accumulate(known, axis=1), places, 0), axis=1)
 
 
 def _step_samples(rows: Sequence[Row], job: PlanJob, batch: Floats, n: Floats) -> tuple[Floats, Any]:
@@ -122,14 +172,29 @@ def _own_counts(rows: Sequence[Row], job: PlanJob) -> Any:
     return own
 
 
-def _collectives_s(rows: Sequence[Row], job: PlanJob, n: Floats) -> tuple[Floats, Any]:
+def _accumulating_log_half(rows: Sequence[Row], micro_batches: Floats) -> Floats:
+    """Of the rate, where another number of micro-batches ran than is asked for, and nothing says how much of
+    the step came once: the update may have been anything from none to a third of it."""
+    import numpy as np
+
+    ran = _column([float(row.accumulation) for row in rows])
+    unknown = np.array([[row.rate.optimizer_s is None] for row in rows])
+    at_most = _LARGEST_UPDATE * ran
+    apart = np.abs(np.log((micro_batches * (1 - _LARGEST_UPDATE) + at_most) / micro_batches))
+    width: Floats = np.where(unknown, apart, 0.0)
+    return width
+
+
+def _collectives_s(rows: Sequence[Row], job: PlanJob, n: Floats, micro_batches: Floats) -> tuple[Floats, Any]:
     """Seconds of collectives in a step, and whether the links they need are known."""
     import numpy as np
 
-    within = _column([_or_nan(row.collective_s) for row in rows])
-    gigabytes = _column([_or_nan(row.collective_gb) for row in rows])
-    shared = np.array([[row.shared_link] for row in rows])
-    within = within * np.where(shared, np.maximum(np.minimum(n, job.devices_per_host), 2) / 2, 1.0)
+    repeated = 1 + _column([row.collectives.micro_batch_share for row in rows]) * (micro_batches - 1)
+    within = repeated * _column([_or_nan(row.collectives.seconds) for row in rows])
+    gigabytes = repeated * _column([_or_nan(row.collectives.gigabytes) for row in rows])
+    shared = np.array([[row.collectives.shared_link] for row in rows])
+    sharing = np.array([shared_by(min(count, job.devices_per_host)) for count in job.counts])[None, :]
+    within = within * np.where(shared, sharing, 1.0)
     one_host = (n <= np.array([[_devices_per_host(row, job)] for row in rows])) | np.array(
         [[row.only_count is not None] for row in rows]
     )

@@ -50,7 +50,10 @@ def configuration(
     rate = row.rate.source.samples_per_second if basis == "measured" else samples / choice.time_s
     slower, faster = choice.log_half, choice.log_half_faster
     time_s = _estimate(samples / rate, faster, slower)
-    cost = None if math.isnan(choice.cost) else _estimate(choice.cost, faster, slower)
+    hourly = choice.hourly.log_half
+    cost = None
+    if not math.isnan(choice.cost):
+        cost = _estimate(choice.cost, math.hypot(faster, hourly), math.hypot(slower, hourly))
     power_w = choice.hourly.power_w
     energy = None
     if power_w is not None:

@@ -21,6 +21,8 @@ class HourlyCost(NamedTuple):
 
     per_hour: float | None
     """In the prices' currency; ``None`` without a price, or where its electricity cannot be told."""
+    log_half: float
+    """Half of its 80 % interval, as a logarithm: what the power leaves open of the bill for electricity."""
     power_w: float | None
     """With its share of the host and of cooling; ``None`` where nothing says."""
     power_log_half: float
@@ -38,24 +40,26 @@ def hourly_cost(
     """What an hour of ``device`` costs at the load that ``rate`` comes from."""
     power, half = _power(profile, rate)
     if prices is None:
-        return HourlyCost(None, power, half, None)
+        return HourlyCost(None, 0.0, power, half, None)
     price = find_price(device, profile, prices, profiles)
     if power is None and price is not None and price.power_w is not None:
         power, half = price.power_w, _POWER_LOG_HALF
     if power is not None:
         power = (power + prices.host_w_per_device) * prices.power_usage_effectiveness
     if price is None or price.per_hour is not None:
-        return HourlyCost(price.per_hour if price else None, power, half, price)
+        return HourlyCost(price.per_hour if price else None, 0.0, power, half, price)
     assert price.purchase is not None
     assert price.lifetime_years is not None
     assert price.utilization is not None
     used_hours = price.lifetime_years * _HOURS_PER_YEAR * price.utilization
     per_hour = (price.purchase + price.host_share) / used_hours
     if not prices.electricity_per_kwh:
-        return HourlyCost(per_hour, power, half, price)
+        return HourlyCost(per_hour, 0.0, power, half, price)
     if power is None:  # without its bill it would look cheaper than it is
-        return HourlyCost(None, None, half, price)
-    return HourlyCost(per_hour + prices.electricity_per_kwh * power / 1e3, power, half, price)
+        return HourlyCost(None, 0.0, None, half, price)
+    electricity = prices.electricity_per_kwh * power / 1e3
+    whole = per_hour + electricity
+    return HourlyCost(whole, electricity / whole * half, power, half, price)
 
 
 def find_price(

@@ -3,15 +3,17 @@
 What was measured or estimated on one device holds its weights, gradients and optimizer state whole. A
 strategy changes those, by the formulas of ``docs/memory.md`` (Rajbhandari et al. 2020, section 3; DeepSpeed's
 and DDP's defaults for buckets); activations and the context stay. A case of the reports that ran with just
-that strategy and number of devices, measured or estimated, goes before the formula.
+that strategy and number of devices, measured or estimated, goes before the formula; one that ran out of
+memory there does so with every larger batch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchbox.analyze.plan_sources import USABLE_MEMORY_SHARE, Measured
+from benchbox.analyze.plan_sources import USABLE_MEMORY_SHARE, Configured, Measured, RanOut
 from benchbox.schema import HardwareProfile, Strategy
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Peak(NamedTuple):
 
 
 _RAN_THERE = Peak(0.0, 0.0)
+RAN_OUT = -1.0
 
 
 class Need(NamedTuple):
@@ -48,6 +51,10 @@ class Need(NamedTuple):
     fixed: float | None
     """``None`` where neither memory nor parameters are known."""
     divided: float
+    ran_out_alone: bool = False
+    """Whether one device of the kind ran out of memory in a report."""
+    ran_out_together: float = 0.0
+    """Up to how many of several did, with this strategy; infinite where more of them need no less each."""
 
 
 class _Bytes(NamedTuple):
@@ -69,17 +76,35 @@ def need(own: Sequence[Measured], strategy: Strategy, batch: int, source: Measur
         peak = _peak(case, device)
         if peak is not None and (count not in known or peak is _RAN_THERE):
             known[count] = peak
-    if source.peak_memory_bytes is None:
+    around = _around_batch(own, source, batch)
+    if around is None:
         return Need(known, None, 0.0)
-    if source.case.per_device_batch_size == batch:
-        known.setdefault(1, _around(source.peak_memory_bytes, _ELSEWHERE))
+    if source.device == device:
+        known.setdefault(1, _RAN_THERE)
+    known.setdefault(1, Peak(around.low * _ELSEWHERE[0], around.high * _ELSEWHERE[1]))
     if source.num_parameters is None:
         return Need(known, None, 0.0)
     states = _states(strategy, source.case.precision)
     num = source.num_parameters
     bucket = _BUCKET_BYTES * _element_bytes(source.case.precision) if strategy.startswith("zero") else 0.0
-    fixed = max(0.0, source.peak_memory_bytes - _WHOLE * num) + states.fixed * num + bucket
+    fixed = max(0.0, around.high - _WHOLE * num) + states.fixed * num + bucket
     return Need(known, fixed, states.divided * num)
+
+
+def _around_batch(own: Sequence[Measured], source: Measured, batch: int) -> Peak | None:
+    """Of one of the source's devices at ``batch``; between two measured batches from the one's peak to the
+    other's, of which the larger surely is enough."""
+    if source.case.per_device_batch_size == batch:
+        peak = source.peak_memory_bytes
+        return None if peak is None else Peak(peak, peak)
+    peaks = {
+        case.case.per_device_batch_size: case.peak_memory_bytes
+        for case in own
+        if case.device == source.device and case.case.strategy == "single"
+    }
+    above = peaks.get(min((of for of in peaks if of > batch), default=0))
+    below = peaks.get(max((of for of in peaks if of < batch), default=0))
+    return None if above is None else Peak(min(below or 0, above), above)
 
 
 def ran_there(count: int) -> Need:
@@ -88,7 +113,8 @@ def ran_there(count: int) -> Need:
 
 
 def fits(needs: Sequence[Need], profiles: Sequence[HardwareProfile | None], counts: Sequence[int]) -> Floats:
-    """1 where it fits, 0 where it does not, ``NaN`` where that is not known; needs by counts."""
+    """1 where it fits, 0 where it does not, ``RAN_OUT`` where a report says so, ``NaN`` where nothing does;
+    needs by counts."""
     import numpy as np
 
     n = np.array(counts, dtype=np.float64)[None, :]
@@ -106,7 +132,30 @@ def fits(needs: Sequence[Need], profiles: Sequence[HardwareProfile | None], coun
     )
     surely = (high == 0.0) | (high <= there * USABLE_MEMORY_SHARE)
     found: Floats = np.where(surely, 1.0, np.where(low > there, 0.0, np.nan))
-    return found
+    alone = np.array([[one.ran_out_alone] for one in needs])
+    together = np.array([[one.ran_out_together] for one in needs])
+    ran_out = np.where(n == 1, alone, n <= together)
+    return np.where(ran_out & (high != 0.0), RAN_OUT, found)
+
+
+def with_ran_out(
+    need: Need, ran_out: Sequence[RanOut], configured: Configured, strategy: Strategy, batch: int, device: str
+) -> Need:
+    """``need`` with what ran out of memory on ``device`` at this batch or a smaller one.
+
+    DDP needs no less on several devices than one needs; what shards needs less the more of them there are.
+    """
+    alone, together = need.ran_out_alone, need.ran_out_together
+    for one in ran_out:
+        if (one.device, one.configured) != (device, configured) or one.batch > batch:
+            continue
+        if one.strategy == "single":
+            alone = True
+            if strategy == "ddp":
+                together = math.inf
+        elif one.strategy == strategy and one.num_devices > 1:
+            together = math.inf if strategy == "ddp" else max(together, one.num_devices)
+    return need._replace(ran_out_alone=alone, ran_out_together=together)
 
 
 def _peak(case: Measured, device: str) -> Peak | None:

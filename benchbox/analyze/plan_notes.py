@@ -50,6 +50,8 @@ def notes(
         )
     if len({(case.case.input_shape, case.case.hidden_size) for case in cases}) > 1:
         found.append("The cases differ in the size of a sample or of the model, and do not do the same work.")
+    found += _other_software(cases, shown)
+    found += _accumulated_unseen(cases, shown)
     found += _measured_again(cases)
     if any(one.fits_memory is None for one in shown):
         found.append("Where memory is `?`, nothing measured or foretold says whether the case fits.")
@@ -84,6 +86,27 @@ def _uneven_counts(job: PlanJob, cases: Sequence[Measured]) -> list[int]:
         return []
     batches = {case.case.per_device_batch_size for case in cases}
     return [n for n in job.counts if all(job.global_batch_size % (n * batch) for batch in batches)]
+
+
+def _other_software(cases: Sequence[Measured], shown: Sequence[Configuration]) -> list[str]:
+    software = list(dict.fromkeys(case.software for case in cases))
+    if len(software) == 1 or not any(one.basis == "predicted" for one in shown):
+        return []
+    text = "The reports are of different software"
+    return [f"{text} ({'; '.join(software[:_MAX_NAMES])}); what is foretold across it has wider intervals."]
+
+
+def _accumulated_unseen(cases: Sequence[Measured], shown: Sequence[Configuration]) -> list[str]:
+    """Where it is not known what of a step comes once."""
+    ran = {
+        f"{one.device}, case {one.case.case_id}": one.case.gradient_accumulation_steps
+        for one in cases
+        if one.optimizer_s is None
+    }
+    if all(ran.get(one.source) in (None, one.gradient_accumulation_steps) for one in shown):
+        return []
+    text = "Nothing in the reports says how long the update of the weights takes"
+    return [f"{text}, so other numbers of micro-batches than measured have wider intervals."]
 
 
 def _measured_again(cases: Sequence[Measured]) -> list[str]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from benchbox.analyze.plan_optimizer import MAX_UPDATE_SHARE
+from benchbox.analyze.plan_roofline import log_roofline
 from benchbox.analyze.plan_sources import Measured
 from benchbox.analyze.predict_fit import (
     Belief,
@@ -15,7 +17,16 @@ from benchbox.analyze.predict_fit import (
     weigh_compute_share,
     weigh_witnesses,
 )
-from benchbox.analyze.predict_interval import USUAL_RESIDUAL, log_half_widths, step_between
+from benchbox.analyze.predict_interval import (
+    MAX_INTERVAL_RATIO,
+    RESIDUALS,
+    UNSTATED_FACTOR,
+    USUAL_RESIDUAL,
+    log_half_widths,
+    step_between,
+    step_kind,
+    witnesses_contradict,
+)
 from benchbox.analyze.predict_model import HOST_MS, REFERENCE_BANDWIDTH, Workload, model_family
 from benchbox.analyze.predict_rates import DeviceRates, Probes, RatePrecision, device_rates
 from benchbox.schema import Basis, HardwareProfile
@@ -23,6 +34,8 @@ from benchbox.stats import median
 
 # Errors of predictions from several sources share the target's own oddity: half of the variance stays.
 _SHARED_VARIANCE = 0.5
+# Of a rate between two measured batches, as a logarithm, beside what they are uncertain themselves.
+_BETWEEN_BATCHES = 0.03
 
 
 class Rate(NamedTuple):
@@ -36,8 +49,30 @@ class Rate(NamedTuple):
     basis: Basis
     source: Measured
     """What it rests on most."""
+    batch: int
+    optimizer_s: float | None
+    """Of a step: the update of the weights; ``None``: not known."""
     log_ceiling: float = math.inf
     """The roofline, for the rate and its interval; infinite where it is not known."""
+
+    @property
+    def step_s(self) -> float:
+        """Of one device, at the source's accumulation."""
+        return self.batch * self.source.case.gradient_accumulation_steps / math.exp(self.log_rate)
+
+    @property
+    def update_s(self) -> float:
+        """Of a step: what comes once, however many micro-batches; 0 where it is not known."""
+        return min(self.optimizer_s or 0.0, MAX_UPDATE_SHARE * self.step_s)
+
+    @property
+    def micro_batch_s(self) -> float:
+        """Of a step: what each micro-batch repeats."""
+        return (self.step_s - self.update_s) / self.source.case.gradient_accumulation_steps
+
+    def step_with(self, num_micro_batches: int) -> float:
+        """Seconds of a step of so many."""
+        return num_micro_batches * self.micro_batch_s + self.update_s
 
 
 class Refusal(NamedTuple):
@@ -71,19 +106,28 @@ def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
     """At a batch between two measured ones, or at one of them; ``cases``: one configuration, one device."""
     alone = _alone(cases)
     if batch in alone:
-        case = alone[batch]
-        return Rate(math.log(case.samples_per_second), case.log_half, case.log_half, "measured", case)
+        return measured_rate(alone[batch])
     points = sorted(alone.items())
     below = [point for point in points if point[0] < batch]
     above = [point for point in points if point[0] > batch]
     if not below or not above:
         return None
     (low, one), (high, two) = below[-1], above[0]
-    share = math.log(batch / low) / math.log(high / low)
-    start, end = math.log(one.samples_per_second), math.log(two.samples_per_second)
-    # A rate that grows with the batch runs at most a quarter of the gap beside the straight line.
-    half = max(one.log_half, two.log_half) + abs(end - start) / 4
-    return Rate(start + share * (end - start), half, half, "interpolated", one if share < 0.5 else two)
+    # A part that every step has and a part for each sample: a straight line of time over batch.
+    start_s, end_s = low / one.samples_per_second, high / two.samples_per_second
+    step_s = start_s + (batch - low) / (high - low) * (end_s - start_s)
+    # Libraries choose kernels by the shape, so steps lie beside the line even between equal rates.
+    gap = abs(math.log(two.samples_per_second / one.samples_per_second))
+    half = max(one.log_half, two.log_half) + max(gap / 4, _BETWEEN_BATCHES)
+    nearer = one if batch**2 < low * high else two
+    return Rate(math.log(batch / step_s), half, half, "interpolated", nearer, batch, nearer.optimizer_s)
+
+
+def measured_rate(case: Measured) -> Rate:
+    """Of one of the devices that ``case`` ran on."""
+    log_rate = math.log(case.samples_per_second / case.case.world_size)
+    batch = case.case.per_device_batch_size
+    return Rate(log_rate, case.log_half, case.log_half, "measured", case, batch, case.optimizer_s)
 
 
 def _alone(cases: Sequence[Measured]) -> dict[int, Measured]:
@@ -99,11 +143,14 @@ def foretell(
     sources: Sequence[tuple[Rate, float]],
     siblings: Sequence[Sequence[Rate]],
     target: HardwareProfile,
+    *,
+    one_software: bool = True,
 ) -> Rate | Refusal:
     """From one configuration and batch on one or more other devices.
 
     ``sources`` are its rates with each device's fixed time in ms, ``siblings`` the rates of the same
     configuration in other precisions, a sequence each. Nothing that was measured on the target enters.
+    Without ``one_software`` in the reports intervals are as wide as where none is stated.
     """
     precision: RatePrecision = sources[0][0].source.case.precision
     profiles = [target, *(rate.source.profile for rate, _ in sources)]
@@ -123,8 +170,19 @@ def foretell(
             "a report of a device of the target's vendor",
         )
     belief = _belief(same_maker, siblings)
-    rate = _combined([_from_one(belief, rate, device, goal) for rate, device, _ in same_maker])
-    ceiling = min(_log_roofline(item.source, target) for item, _, _ in same_maker)
+    if witnesses_contradict(belief):
+        return Refusal("the reports' devices contradict each other", "the odd report's case measured again")
+    software_factor = 1.0 if one_software else UNSTATED_FACTOR
+    rate = _combined(
+        [_from_one(belief, rate, device, goal, software_factor) for rate, device, _ in same_maker],
+        [math.hypot(RESIDUALS[step_kind(device, goal)], rate.log_half) for rate, device, _ in same_maker],
+    )
+    if rate.log_half + rate.log_half_faster > math.log(MAX_INTERVAL_RATIO):
+        return Refusal(
+            f"the interval would span more than a factor of {MAX_INTERVAL_RATIO:g}",
+            "a report of the device, or of one that is nearer to it",
+        )
+    ceiling = min(log_roofline(item.source, target) for item, _, _ in same_maker)
     return rate._replace(log_rate=min(rate.log_rate, ceiling), log_ceiling=ceiling)
 
 
@@ -142,44 +200,65 @@ def _known_rates(
 
 def _belief(known: Sequence[tuple[Rate, DeviceRates, float]], siblings: Sequence[Sequence[Rate]]) -> Belief:
     rate, _, _ = known[0]
-    fixed = median([fixed for _, _, fixed in known])
-    own = _evidence([(item, device) for item, device, _ in known], fixed)
+    # What is fixed and no update of the weights is the host's: it issues as many kernels as before.
+    host_ms = median([fixed - 1e3 * (item.optimizer_s or 0.0) for item, _, fixed in known])
+    own = _evidence([(item, device) for item, device, _ in known], host_ms)
     for item, device, _ in known:
         if item.source.compute_share is not None:
             own = weigh_compute_share(own, device, item.source.compute_share)
     others = []
     for sibling in siblings:
-        pairs = _known_rates([(one, fixed) for one in sibling], sibling[0].source.case.precision)
+        pairs = _known_rates([(one, 0.0) for one in sibling], sibling[0].source.case.precision)
         if pairs and sibling[0].source.case.precision != rate.source.case.precision:
-            others.append(_evidence([(item, device) for item, device, _ in pairs], fixed))
+            others.append(_evidence([(item, device) for item, device, _ in pairs], host_ms))
     return believe(own, others)
 
 
-def _evidence(pairs: Sequence[tuple[Rate, DeviceRates]], fixed: float) -> Evidence:
+def _evidence(pairs: Sequence[tuple[Rate, DeviceRates]], host_ms: float) -> Evidence:
     case = pairs[0][0].source.case
-    batch = case.per_device_batch_size
-    step_ms = median(
-        [1e3 * batch / math.exp(r.log_rate) * d.bandwidth_gb_per_s / REFERENCE_BANDWIDTH for r, d in pairs]
+    step_ms = median([1e3 * r.step_s * d.bandwidth_gb_per_s / REFERENCE_BANDWIDTH for r, d in pairs])
+    # The same share on the reference device, which both are scaled to by bandwidth.
+    updating = median(
+        [
+            min(MAX_UPDATE_SHARE, (r.optimizer_s or 0.0) / ((1 - r.source.input_share) * r.step_s))
+            for r, _ in pairs
+        ]
     )
-    # A measured fixed part holds optimizer and launches; less than a tenth of the usual is noise.
-    work = Workload(model_family(case.model), case.precision, step_ms, max(fixed, HOST_MS / 10))
-    return weigh_witnesses(work, [Seen(device, 1, float(batch), rate.log_rate) for rate, device in pairs])
+    work = Workload(
+        model_family(case.model),
+        case.precision,
+        step_ms,
+        max(host_ms, HOST_MS / 10),  # less than a tenth of the usual is noise
+        updating,
+    )
+    return weigh_witnesses(work, [Seen(device, 1, float(r.batch), r.log_rate) for r, device in pairs])
 
 
-def _from_one(belief: Belief, rate: Rate, source: DeviceRates, target: DeviceRates) -> Rate:
+def _from_one(
+    belief: Belief, rate: Rate, source: DeviceRates, target: DeviceRates, software_factor: float
+) -> Rate:
     step = step_between(belief, (source, 1), (target, 1), tuned=False)
     halves = log_half_widths(
-        belief, step, usual_residual=USUAL_RESIDUAL, software_factor=1.0, batch_factor=1.0
+        belief,
+        step,
+        usual_residual=USUAL_RESIDUAL,
+        software_factor=software_factor,
+        batch_factor=1.0,
     )
     # Input and its copy take as long as before; only the rest is shortened.
     waiting = rate.source.input_share
     faster = -math.log((1 - waiting) * math.exp(-step.middle) + waiting)
     below, above = (math.hypot(half, rate.log_half) for half in halves)
-    return Rate(rate.log_rate + faster, below, above, "predicted", rate.source)
+    update = rate.optimizer_s
+    if update is not None:
+        update *= source.bandwidth_gb_per_s / target.bandwidth_gb_per_s
+    return Rate(rate.log_rate + faster, below, above, "predicted", rate.source, rate.batch, update)
 
 
-def _combined(rates: Sequence[Rate]) -> Rate:
-    weights = [1 / rate.log_half**2 for rate in rates]
+def _combined(rates: Sequence[Rate], errors: Sequence[float]) -> Rate:
+    """The ``errors`` that weigh them know nothing of the target's peaks: with more of them it might else
+    lean on a source that promises less."""
+    weights = [1 / error**2 for error in errors]
     total = math.fsum(weights)
     center = math.fsum(w * rate.log_rate for w, rate in zip(weights, rates, strict=True)) / total
     best = min(rates, key=lambda rate: rate.log_half)
@@ -192,18 +271,5 @@ def _combined(rates: Sequence[Rate]) -> Rate:
 def under_its_roofline(rate: Rate, device: HardwareProfile | None) -> Rate:
     """``rate``, measured on ``device``, with its ceiling. What is above the roofline shows that the step does
     less than was counted: it is no ceiling then."""
-    ceiling = math.inf if device is None else _log_roofline(rate.source, device)
+    ceiling = math.inf if device is None else log_roofline(rate.source, device)
     return rate._replace(log_ceiling=ceiling) if rate.log_rate <= ceiling else rate
-
-
-def _log_roofline(source: Measured, target: HardwareProfile) -> float:
-    """No rate is above the data sheet's peaks: its FLOP/s over those of a sample, and its bandwidth over the
-    bytes of a sample; infinite where neither is known."""
-    precision: RatePrecision = source.case.precision
-    rates = device_rates(target, precision)
-    ceilings = []
-    if source.flops_per_sample is not None and isinstance(rates, DeviceRates):
-        ceilings.append(rates.peak_tflops * 1e12 / source.flops_per_sample)
-    if source.bytes_per_sample is not None and target.memory_bandwidth_gb_per_s is not None:
-        ceilings.append(target.memory_bandwidth_gb_per_s * 1e9 / source.bytes_per_sample)
-    return math.log(min(ceilings, default=math.inf))

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from benchbox.analyze.plan_memory import Need, need, ran_there
+from benchbox.analyze.plan_collectives import IN_THE_RATE, Collectives, collectives
+from benchbox.analyze.plan_memory import Need, need, ran_there, with_ran_out
 from benchbox.analyze.plan_rates import (
     Rate,
     Refusal,
     fixed_ms,
     foretell,
     interpolate,
+    measured_rate,
     under_its_roofline,
 )
-from benchbox.analyze.plan_sources import Configured, Measured
-from benchbox.analyze.predict_rates import has_peer_access, link_gb_per_s
+from benchbox.analyze.plan_sources import Configured, Measured, RanOut
 from benchbox.schema import HardwareProfile, Strategy
 
-# Times (n - 1) / n times the bytes of the parameters in fp32: what each rank sends in an optimizer step.
-_TRAFFIC: dict[Strategy, float] = {
-    "ddp": 2.0,
-    "zero1": 2.0,
-    "zero2": 2.0,
-    "zero2-offload": 2.0,
-    "zero3": 3.0,
-    "zero3-offload": 3.0,
-    "fsdp2": 3.0,
-}
-_BYTES_PER_PARAMETER = 4
 # What a report of one device is taken to do on several.
 _UNMEASURED: list[Strategy] = ["ddp"]
 
@@ -60,13 +49,7 @@ class Row(NamedTuple):
     accumulation: int
     """Of the source case; a given global batch asks for its own."""
     rate: Rate
-    collective_s: float | None
-    """Seconds of collectives in a step, but for the factor (n - 1) / n, within one host; ``None`` where the
-    model's size or the device's link is not known."""
-    collective_gb: float | None
-    """The same in GB, for links between hosts."""
-    shared_link: bool
-    """Whether that time grows with the devices that use the host's memory at once."""
+    collectives: Collectives
     need: Need
     only_count: int | None = None
     """A case that was measured with several devices says nothing about another number of them."""
@@ -76,7 +59,9 @@ class Row(NamedTuple):
     """One device has no strategy: only the first strategy's row lists it."""
 
 
-def rows(cases: Sequence[Measured], targets: Sequence[Target]) -> Iterator[Row | tuple[Refusal, str]]:
+def rows(
+    cases: Sequence[Measured], targets: Sequence[Target], ran_out: Sequence[RanOut] = ()
+) -> Iterator[Row | tuple[Refusal, str]]:
     """All rows, and a refusal with an example for each that cannot be."""
     by_configuration: dict[Configured, list[Measured]] = defaultdict(list)
     for case in cases:
@@ -96,7 +81,9 @@ def rows(cases: Sequence[Measured], targets: Sequence[Target]) -> Iterator[Row |
                     label = f"{configured.model} b{batch} {configured.precision}"
                     yield rate, f"{label} on {target.name}"
                 else:
-                    yield from _with_strategies(own, apart, configured, batch, target, rate)
+                    for row in _with_strategies(own, apart, configured, batch, target, rate):
+                        known = with_ran_out(row.need, ran_out, configured, row.strategy, batch, target.name)
+                        yield row._replace(need=known)
 
 
 def _rate(
@@ -119,7 +106,13 @@ def _rate(
         [rate for cases in _by_device(sibling).values() if (rate := interpolate(cases, batch)) is not None]
         for sibling in ([case for case in one if case.device != target.name] for one in siblings)
     ]
-    return foretell(sources, [one for one in related if one], target.profile)
+    ran = [*(rate.source for rate, _ in sources), *on_target]
+    return foretell(
+        sources,
+        [one for one in related if one],
+        target.profile,
+        one_software=len({case.software for case in ran}) == 1,
+    )
 
 
 def _not_measured_so(on_target: Sequence[Measured], batch: int) -> Refusal:
@@ -164,7 +157,7 @@ def _with_strategies(
 ) -> Iterator[Row]:
     strategies: list[Strategy] = sorted({c.case.strategy for c in own if c.case.strategy != "single"})
     for place, strategy in enumerate(strategies or _UNMEASURED):
-        seconds, gigabytes = _collectives(own, strategy, batch, target, rate)
+        link = (target.name, target.profile, target.all_reduce_gb_per_s)
         yield Row(
             target=target,
             configured=configured,
@@ -172,9 +165,7 @@ def _with_strategies(
             batch=batch,
             accumulation=rate.source.case.gradient_accumulation_steps,
             rate=rate,
-            collective_s=seconds,
-            collective_gb=gigabytes,
-            shared_link=_is_shared(target),
+            collectives=collectives(own, strategy, batch, link, rate),
             need=need(own, strategy, batch, rate.source, target.name),
             measured_apart=frozenset(
                 (case.case.world_size, case.case.global_batch_size)
@@ -206,10 +197,7 @@ def _measured_apart(
 def _as_measured(measured: Measured, configured: Configured, target: Target) -> Row:
     """A row for just the number of devices that ``measured`` ran on."""
     case = measured.case
-    log_rate = math.log(measured.samples_per_second / case.world_size)
-    rate = under_its_roofline(
-        Rate(log_rate, measured.log_half, measured.log_half, "measured", measured), target.profile
-    )
+    rate = under_its_roofline(measured_rate(measured), target.profile)
     return Row(
         target=target,
         configured=configured,
@@ -217,66 +205,7 @@ def _as_measured(measured: Measured, configured: Configured, target: Target) -> 
         batch=case.per_device_batch_size,
         accumulation=case.gradient_accumulation_steps,
         rate=rate,
-        collective_s=0.0,  # in the rate
-        collective_gb=0.0,
-        shared_link=False,
+        collectives=IN_THE_RATE,
         need=ran_there(case.world_size),
         only_count=case.world_size,
     )
-
-
-def _is_shared(target: Target) -> bool:
-    """A probe among all devices has it in its figure."""
-    profile = target.profile
-    if profile is None or profile.kind != "gpu" or target.all_reduce_gb_per_s is not None:
-        return False
-    return not has_peer_access(profile)
-
-
-def _collectives(
-    own: Sequence[Measured], strategy: Strategy, batch: int, target: Target, rate: Rate
-) -> tuple[float | None, float | None]:
-    """Seconds within one host and GB, both but for (n - 1) / n: from a measured case, else from the bytes.
-
-    The bytes are those of the model, so what another batch of the same device lost to them counts too; but a
-    larger batch may have hidden more, so there no less than the link says.
-    """
-    gigabytes = _gigabytes(own, strategy, rate)
-    link = target.all_reduce_gb_per_s
-    if link is None and target.profile is not None and target.profile.kind == "gpu":
-        link = link_gb_per_s(target.profile)
-    by_link = None if gigabytes is None or link is None else gigabytes / link
-    if rate.basis == "predicted":
-        return by_link, gigabytes
-    on_target = [case for case in own if case.device == target.name]
-    found = [
-        (abs(math.log(case.case.per_device_batch_size / batch)), -case.case.world_size, seconds)
-        for case in on_target
-        if case.case.strategy == strategy and (seconds := _lost_s(case, on_target)) is not None
-    ]
-    if not found:
-        return by_link, gigabytes
-    far, _, lost = min(found)
-    return (lost if far == 0 or by_link is None else max(lost, by_link)), gigabytes
-
-
-def _lost_s(together: Measured, on_target: Sequence[Measured]) -> float | None:
-    """What a step with several devices took beside one device's, but for (n - 1) / n; ``None``: not known."""
-    case = together.case
-    n = case.world_size
-    alone = interpolate(on_target, case.per_device_batch_size)
-    if n == 1 or alone is None:
-        return None
-    step_s = case.global_batch_size / together.samples_per_second
-    alone_s = case.global_batch_size / n / math.exp(alone.log_rate)
-    return math.sqrt(max(0.0, step_s**2 - alone_s**2)) * n / (n - 1)
-
-
-def _gigabytes(own: Sequence[Measured], strategy: Strategy, rate: Rate) -> float | None:
-    """What a rank sends in a step, but for (n - 1) / n: as a run counted it, else from the parameters."""
-    for case in own:
-        n = case.case.world_size
-        if case.case.strategy == strategy and n > 1 and case.sent_bytes is not None:
-            return case.sent_bytes * n / (n - 1) / 1e9
-    parameters = rate.source.num_parameters
-    return None if parameters is None else _TRAFFIC[strategy] * parameters * _BYTES_PER_PARAMETER / 1e9

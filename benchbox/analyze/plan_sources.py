@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from benchbox.analyze.plan_optimizer import optimizer_s
 from benchbox.analyze.roofline import Rates, places, rates
+from benchbox.analyze.student import t_quantile
 from benchbox.schema import (
     Case,
     CaseResult,
@@ -18,10 +21,11 @@ from benchbox.schema import (
     RankResult,
     ReachedRates,
     Report,
+    Strategy,
 )
 
-# An 80 % interval out of a 95 % one.
-_NARROWER = 1.2816 / 1.9600
+# Of each end of a report's interval, and of a plan's.
+_TAIL_OF_REPORTS, _TAIL = 0.025, 0.1
 _COMPUTE: frozenset[OperatorClass] = frozenset({"matmul", "convolution"})
 # What a measured rate may be off by where its interval is not known, as a logarithm.
 _UNKNOWN_LOG_HALF = 0.10
@@ -49,6 +53,8 @@ class Measured(NamedTuple):
     configured: Configured
     device: str
     profile: HardwareProfile | None
+    software: str
+    """Of the report: what differs between two of them that are not of one software."""
     log_half: float
     """Half of the measured rate's 80 % interval, as a logarithm."""
     samples_per_second: float
@@ -57,11 +63,13 @@ class Measured(NamedTuple):
     """Of one device, by the energy of a sample where it was measured."""
     peak_memory_bytes: int | None
     """Of one device."""
-    device_memory_bytes: int | None
     num_parameters: int | None
     flops_per_sample: float | None
-    bytes_per_sample: float | None
-    """That the operators of the profiled step must move at least; ``None`` also where caches served them."""
+    moved: tuple[tuple[int, int], ...]
+    """Of the profiled step, by operator class: bytes that go in and come out at least, and in how many
+    calls."""
+    all_reduce_gb_per_s: float | None
+    """That the run's probe reached among the most devices."""
     sent_bytes: int | None
     """By each rank in a step, by the strategy's formula; ``None`` for one device."""
     input_share: float
@@ -70,6 +78,35 @@ class Measured(NamedTuple):
     """Of the profiled operators' time: matrix products and convolutions that arithmetic bounds."""
     fixed_ms: float | None
     """Of a step, by two batch sizes within one case."""
+    optimizer_s: float | None
+    """Of a step: the update of the weights, on the device; ``None``: nothing says."""
+
+
+class RanOut(NamedTuple):
+    """A case that ran out of memory."""
+
+    device: str
+    configured: Configured
+    strategy: Strategy
+    num_devices: int
+    batch: int
+
+
+def ran_out(reports: Sequence[Report]) -> list[RanOut]:
+    """The cases of ``reports`` whose outcome is ``oom``."""
+    return [
+        RanOut(
+            device_name(report),
+            configured(case),
+            case.strategy,
+            case.world_size,
+            case.per_device_batch_size,
+        )
+        for report in reports
+        for result in report.cases
+        if result.outcome == "oom" and not shared_one_host(report, result)
+        for case in [result.case]
+    ]
 
 
 def measured_cases(reports: Sequence[Report], model: str | None) -> list[Measured]:
@@ -142,13 +179,6 @@ def _measured(report: Report, result: CaseResult) -> Measured:
     summary, case = result.summary, result.case
     assert summary is not None
     rank = next((rank for attempt in result.attempts for rank in attempt.ranks if rank.step_time_ns), None)
-    interval = summary.samples_per_second_interval
-    half = _UNKNOWN_LOG_HALF
-    if interval is not None and 0 < interval.low <= interval.high:
-        # The interval is symmetric on the log scale.
-        half = _NARROWER * max(
-            summary.samples_per_second / interval.low - 1, interval.high / summary.samples_per_second - 1
-        )
     estimate = result.memory_estimate
     peak = summary.device_memory_used_bytes or summary.peak_memory_reserved_bytes
     flops = summary.model_flops_per_step
@@ -157,21 +187,43 @@ def _measured(report: Report, result: CaseResult) -> Measured:
         configured=configured(case),
         device=device_name(report),
         profile=report_profile(report),
-        log_half=half,
+        software=_software(report),
+        log_half=_log_half(summary),
         samples_per_second=summary.samples_per_second,
         power_w=_power_w(summary, case.world_size),
         peak_memory_bytes=peak or (estimate.peak_device_bytes if estimate else None),
-        device_memory_bytes=report.environment.devices[0].memory_total_bytes
-        if report.environment.devices
-        else None,
         num_parameters=_parameters(rank),
         flops_per_sample=flops * case.world_size / case.global_batch_size if flops else None,
-        bytes_per_sample=_bytes_per_sample(case, rank, summary, report.hardware_profile),
+        moved=_moved(rank),
+        all_reduce_gb_per_s=all_reduce_gb_per_s(report),
         sent_bytes=summary.communication_bytes_per_step,
         input_share=_input_share(rank),
         compute_share=_compute_share(rank, rates(case.precision, report.ceilings, report.hardware_profile)),
         fixed_ms=max(0.0, rank.batch_split.fixed_ns / 1e6) if rank and rank.batch_split else None,
+        optimizer_s=optimizer_s(
+            rank, case.global_batch_size / summary.samples_per_second, report.hardware_profile
+        ),
     )
+
+
+def _software(report: Report) -> str:
+    """``torch 2.13.0+cu130, CUDA 13.0, cuDNN 9.20.0``"""
+    facts = report.environment.software
+    named = (("torch", facts.torch), ("CUDA", facts.cuda), ("cuDNN", facts.cudnn))
+    return ", ".join(f"{name} {version}" for name, version in named if version)
+
+
+def _log_half(summary: CaseSummary) -> float:
+    """Half of an 80 % interval out of the report's of 95 %, which is Student's t on the log scale.
+
+    Over steps of one attempt their effective number is not known; the normal law narrows least of all.
+    """
+    rate, interval = summary.samples_per_second, summary.samples_per_second_interval
+    if interval is None or not 0 < interval.low <= rate <= interval.high:
+        return _UNKNOWN_LOG_HALF
+    degrees = summary.num_attempts - 1 if summary.interval_basis == "attempts" else math.inf
+    narrower = t_quantile(_TAIL, degrees) / t_quantile(_TAIL_OF_REPORTS, degrees)
+    return narrower * max(math.log(rate / interval.low), math.log(interval.high / rate))
 
 
 def _power_w(summary: CaseSummary, num_devices: int) -> float | None:
@@ -186,19 +238,14 @@ def _parameters(rank: RankResult | None) -> int | None:
     return rank.flops.num_parameters if rank and rank.flops else None
 
 
-def _bytes_per_sample(
-    case: Case, rank: RankResult | None, summary: CaseSummary, profile: HardwareProfile | None
-) -> float | None:
-    """What is more than the data sheet's bandwidth carries in the measured time did not come from memory, and
-    then it bounds no other device either."""
+def _moved(rank: RankResult | None) -> tuple[tuple[int, int], ...]:
+    """The update of the weights is left out: with more micro-batches a sample has less of it."""
     step = rank.profile if rank else None
-    least = sum(operator.least_bytes or 0 for operator in step.operators) if step else 0
-    bandwidth = profile.memory_bandwidth_gb_per_s if profile else None
-    if not least or bandwidth is None:
-        return None
-    of_sample = least * case.world_size / case.global_batch_size
-    carried = bandwidth * 1e9 * case.world_size / summary.samples_per_second
-    return of_sample if of_sample <= carried else None
+    return tuple(
+        (operator.least_bytes, max(1, operator.num_calls))
+        for operator in (step.operators if step else ())
+        if operator.least_bytes and operator.operator_class != "optimizer"
+    )
 
 
 def _input_share(rank: RankResult | None) -> float:

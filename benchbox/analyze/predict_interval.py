@@ -29,7 +29,7 @@ from benchbox.analyze.predict_rates import DeviceRates
 from benchbox.analyze.student import t_quantile
 from benchbox.schema import StepKind
 
-_RESIDUALS: dict[StepKind, float] = {
+RESIDUALS: dict[StepKind, float] = {
     "same chip": 0.10,
     "same memory class": 0.15,
     "HBM to GDDR": 0.15,
@@ -73,6 +73,10 @@ USUAL_RESIDUAL = 0.07
 _PRIOR_DEGREES = 2
 # Of each end of an 80 % interval.
 _TAIL = 0.1
+# A rate between half and twice as much is still worth knowing.
+MAX_INTERVAL_RATIO = 4.0
+# Beyond, the witnesses contradict each other and no division of the work explains them.
+MAX_DISAGREEMENT = 0.5
 
 
 def step_kind(source: DeviceRates, target: DeviceRates) -> StepKind:
@@ -126,6 +130,12 @@ def step_between(
     )
 
 
+def witnesses_contradict(belief: Belief) -> bool:
+    """Whether they lie so far apart, under the best divisions, that nothing is to be foretold from them."""
+    degrees = max(1, len(belief.architectures) - 1)
+    return math.sqrt(belief.squared_residuals / degrees) > MAX_DISAGREEMENT
+
+
 class Halves(NamedTuple):
     """Of an 80 % interval on the log scale."""
 
@@ -149,7 +159,7 @@ def log_half_widths(
     source, target, num_devices = step.source, step.target, step.num_devices
     degrees = max(0, len(belief.architectures) - 1)
     agreement = (_PRIOR_DEGREES * usual_residual**2 + belief.squared_residuals) / (_PRIOR_DEGREES + degrees)
-    residual = _RESIDUALS[step_kind(source, target)] * software_factor * math.sqrt(agreement) / USUAL_RESIDUAL
+    residual = RESIDUALS[step_kind(source, target)] * software_factor * math.sqrt(agreement) / USUAL_RESIDUAL
     # The residuals are those of witnesses of two architectures.
     residual *= t_quantile(_TAIL, _PRIOR_DEGREES + degrees) / t_quantile(_TAIL, _PRIOR_DEGREES + 1)
     if belief.work.family == "other":

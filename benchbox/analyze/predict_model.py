@@ -4,6 +4,7 @@ A step's work is compute-bound (matrix units), bandwidth-bound (device memory) a
 caches, shared memory), beside a fixed time of the host and, with several devices, an all-reduce's bytes:
 
     device = w_c · C_ref/C + w_b · B_ref/B + w_s · S_ref/S        (shares of a reference A100's step)
+           + w_o · B_ref/B                                        (the update of the weights, if known)
     step   = (device^2 + host^2 + all-reduce^2)^(1/2)
 
 The squares let what runs beside something longer hide behind it: a host that launches kernels ahead of the
@@ -71,10 +72,14 @@ _LANGUAGE_MODELS = re.compile(
     r"gpt|llama|\bmpt|\bopt[_-]|mistral|mixtral|falcon|qwen|gemma|bloom|phi-|neox|pythia|olmo|deepseek|switch"
 )
 _TRANSFORMERS = re.compile(
-    r"bert|transformer|electra|gnmt|(?<![a-z])t5|bart|xlm|xlnet|reformer|longformer|vit|swin|deit|whisper|wav2vec"
+    r"bert|transformer|electra|gnmt|(?<![a-z])(?:t5|m?bart(?![a-z]))|xlm|xlnet|reformer|longformer"
+    r"|(?:vit|swin)v?(?![a-z])|deit|whisper|wav2vec"
 )
+# Words end where letters end: names are glued to what stands before (`densenet`) and numbers to what stands
+# behind (`ssd300`), and some have a letter or a short word of their own there (`regnety`, `mobilenetv2`).
 _CONVOLUTIONS = re.compile(
-    r"res|vgg|net|ssd|rcnn|yolo|inception|alexnet|cnn|retina|unet|diffusion|fcn|deeplab|darknet|det|mask"
+    r"(?:net(?:[a-z]|aa|rs|blur|light|alarge)?|res2?ne[xs]t(?:aa)?|vgg|cnn|det|inception|diffusion)(?![a-z])"
+    r"|(?<![a-z])(?:ssd|yolo[a-z]?|retina|fcn|deeplabv?|mask|res)(?![a-z])"
 )
 _SPEECH = re.compile(r"waveglow|tacotron|jasper|fastpitch|rnn|lstm|dlrm|ncf")
 
@@ -98,6 +103,9 @@ class Workload(NamedTuple):
     """About how long a step takes on the reference device."""
     host_ms: float = HOST_MS
     """The step's fixed time of the host, where it was measured."""
+    optimizer_share: float = 0.0
+    """Of the device's own time in such a step: the update of the weights, where it was measured. It scales
+    with bandwidth; in a table it is part of what is divided."""
 
 
 def model_family(model: str) -> Family:
@@ -156,7 +164,7 @@ def log_work(division: Grid, work: Workload) -> Floats:
     import numpy as np
 
     compute, bandwidth, on_chip = _amounts(division, work)
-    total: Floats = np.log(compute + bandwidth + on_chip)
+    total: Floats = np.log((compute + bandwidth + on_chip) / (1 - work.optimizer_share))
     return total
 
 
@@ -181,9 +189,9 @@ def compute_share(division: Grid, work: Workload, device: DeviceRates) -> Floats
 def _times(division: Grid, work: Workload, device: DeviceRates) -> tuple[Floats, Floats, Floats]:
     """Compute-bound, bandwidth-bound and on-chip-bound time in steps of the reference device."""
     compute, bandwidth, on_chip = _amounts(division, work)
-    total = compute + bandwidth + on_chip
+    total = (compute + bandwidth + on_chip) / (1 - work.optimizer_share)
     return (
         compute / total * (_REFERENCE_TFLOPS[work.precision] / device.compute_tflops),
-        bandwidth / total * (REFERENCE_BANDWIDTH / device.bandwidth_gb_per_s),
+        (bandwidth / total + work.optimizer_share) * (REFERENCE_BANDWIDTH / device.bandwidth_gb_per_s),
         on_chip / total * (_REFERENCE_ON_CHIP / device.on_chip_ghz),
     )

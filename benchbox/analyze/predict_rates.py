@@ -128,11 +128,23 @@ def link_gb_per_s(profile: HardwareProfile) -> float:
     NVLink counts only where it is part of the module's board (SXM, OAM). A bridge between two cards may be
     there or not, so it is never assumed.
     """
-    on_board = (profile.form_factor or "").startswith(("SXM", "OAM"))
-    if on_board and profile.nvlink_gb_per_s:
+    if _has_links_on_board(profile):
+        assert profile.nvlink_gb_per_s is not None
         return _NVLINK_SHARE * profile.nvlink_gb_per_s
     slot = _PCIE_GB_PER_S[min(5, max(3, profile.pcie_gen or 4))]
     return slot if has_peer_access(profile) else slot * _NO_PEER_ACCESS_FACTOR
+
+
+def link_kind(profile: HardwareProfile) -> Literal["board", "slot", "host"]:
+    """What devices of one host exchange through: links on their board, slots, or the host's memory."""
+    if _has_links_on_board(profile):
+        return "board"
+    return "slot" if has_peer_access(profile) else "host"
+
+
+def _has_links_on_board(profile: HardwareProfile) -> bool:
+    on_board = (profile.form_factor or "").startswith(("SXM", "OAM"))
+    return on_board and bool(profile.nvlink_gb_per_s)
 
 
 def has_peer_access(profile: HardwareProfile) -> bool:

@@ -26,12 +26,14 @@ from benchbox.analyze.predict_groups import (
     software_factor,
 )
 from benchbox.analyze.predict_interval import (
+    MAX_INTERVAL_RATIO,
     TUNED_FACTOR,
     USUAL_RESIDUAL,
     Step,
     log_half_widths,
     step_between,
     step_kind,
+    witnesses_contradict,
 )
 from benchbox.analyze.predict_model import DEFAULT_STEP_MS, REFERENCE_BANDWIDTH, Workload, model_family
 from benchbox.analyze.predict_rates import DeviceRates
@@ -39,10 +41,6 @@ from benchbox.schema import GradedPair, LeftOut
 from benchbox.stats import median
 
 MAX_BATCH_FACTOR = 8.0
-# A rate between half and twice as much is still worth knowing.
-MAX_INTERVAL_RATIO = 4.0
-# Beyond, the witnesses contradict each other and no division of the work explains them.
-MAX_DISAGREEMENT = 0.5
 # Of the residuals of all workloads: how many of its own a table needs until they count as much as the usual.
 _PRIOR_WORKLOADS = 8
 
@@ -153,8 +151,7 @@ def _pairs(task: _Task, usual_residual: float) -> Iterator[GradedPair | tuple[st
     group, belief = task.group, task.belief
     target = group.rates[task.target]
     rows = {batch: rate for (n, batch), rate in group.curves[task.target].items() if n == task.num_devices}
-    degrees = max(1, len(belief.architectures) - 1)
-    disagree = math.sqrt(belief.squared_residuals / degrees) > MAX_DISAGREEMENT
+    disagree = witnesses_contradict(belief)
     for name in group.curves:
         if name == task.target:
             continue

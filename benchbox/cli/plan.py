@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from benchbox.errors import BadInputError
+
+if TYPE_CHECKING:
+    from benchbox.schema import Report
+
+_MAX_TOP = 1000
 
 
 def plan(
@@ -14,24 +23,20 @@ def plan(
     *,
     job: Annotated[Path | None, typer.Option(help="TOML with a [job] table; options override it.")] = None,
     model: Annotated[str | None, typer.Option(help="Which of the reports' models the job trains.")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Samples to train on, in all.")] = None,
-    dataset_size: Annotated[int | None, typer.Option(min=1, help="With --epochs, instead of it.")] = None,
-    epochs: Annotated[float | None, typer.Option(min=0.000001, help="With --dataset-size.")] = None,
-    global_batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Samples of an optimizer step.")
-    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples to train on, in all.")] = None,
+    dataset_size: Annotated[int | None, typer.Option(help="With --epochs, instead of it.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="With --dataset-size.")] = None,
+    global_batch_size: Annotated[int | None, typer.Option(help="Samples of an optimizer step.")] = None,
     deadline: Annotated[str | None, typer.Option(help="E.g. 90m, 48h or 10d.")] = None,
-    budget: Annotated[float | None, typer.Option(min=0.000001, help="In the prices' currency.")] = None,
+    budget: Annotated[float | None, typer.Option(help="In the prices' currency.")] = None,
     target: Annotated[
         str | None, typer.Option(help="Devices, by comma. Default: all that are known.")
     ] = None,
     counts: Annotated[str | None, typer.Option(help="Numbers of devices, e.g. 1,2,4 or 1-64.")] = None,
-    devices_per_host: Annotated[int | None, typer.Option(min=1, help="Default: 8.")] = None,
-    network_gb_per_s: Annotated[
-        float | None, typer.Option(min=0.000001, help="Between hosts, for each device.")
-    ] = None,
+    devices_per_host: Annotated[int | None, typer.Option(help="Default: 8.")] = None,
+    network_gb_per_s: Annotated[float | None, typer.Option(help="Between hosts, for each device.")] = None,
     prices: Annotated[Path | None, typer.Option(help="TOML with the prices; docs/plan.md shows one.")] = None,
-    top: Annotated[int, typer.Option(min=1, max=1000, help="How many configurations to show.")] = 15,
+    top: Annotated[int, typer.Option(help=f"How many configurations to show, up to {_MAX_TOP}.")] = 15,
     output_format: Annotated[
         Literal["terminal", "markdown", "json", "csv"], typer.Option("--format")
     ] = "terminal",
@@ -42,11 +47,13 @@ def plan(
 
     from benchbox.analyze.plan import plan as plan_job
     from benchbox.plan.hardware import load_profiles
-    from benchbox.plan.plan_file import checked_job, read_counts, read_job, read_prices
+    from benchbox.plan.plan_file import checked_job, read_counts, read_job, read_prices, read_targets
     from benchbox.report import plan_view
     from benchbox.report.files import read_report
     from benchbox.schema import PlanJob
 
+    if not 1 <= top <= _MAX_TOP:
+        raise BadInputError(f"--top: {top} is no whole number from 1 to {_MAX_TOP}")
     given: dict[str, Any] = {
         "model": model,
         "samples": samples,
@@ -55,7 +62,7 @@ def plan(
         "global_batch_size": global_batch_size,
         "deadline": deadline,
         "budget": budget,
-        "targets": tuple(target.split(",")) if target else None,
+        "targets": None if target is None else read_targets(target),
         "counts": read_counts(counts) if counts else None,
         "devices_per_host": devices_per_host,
         "network_gb_per_s": network_gb_per_s,
@@ -77,7 +84,7 @@ def plan(
         wanted,
         num_samples,
         deadline_s,
-        read_prices(prices) if prices else None,
+        read_prices(prices, _today(reports)) if prices else None,
         load_profiles(),
         max(top, 100),
     )
@@ -90,3 +97,11 @@ def plan(
             sys.stdout.write(plan_view.render_plan_json(result))
         case "csv":
             sys.stdout.write(plan_view.render_plan_csv(result))
+
+
+def _today(reports: Sequence[Report]) -> datetime.date:
+    """The day in the zone that is furthest ahead, or the newest report's where the clock is behind it."""
+    from benchbox.analyze.history import measured_at
+
+    now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=14)
+    return max(now.date(), *(measured_at(report.created_at).date() for report in reports))

@@ -18,11 +18,11 @@ _NOISE = frozenset({"nvidia", "geforce", "tesla", "amd", "instinct", "generation
 
 def match_device_name(name: str, profiles: Sequence[HardwareProfile]) -> HardwareProfile | str:
     """The profile that ``name`` means, or in words why there is none."""
-    wanted = _words(name)
+    wanted = name_words(name)
     if not wanted:
         return "no hardware profile"
     by_words: list[tuple[frozenset[str], HardwareProfile]] = [
-        (_words(own), profile) for profile in profiles for own in (profile.name, *profile.match_names)
+        (name_words(own), profile) for profile in profiles for own in (profile.name, *profile.match_names)
     ]
     exact = {id(profile): profile for words, profile in by_words if words == wanted}
     if len(exact) == 1:
@@ -35,7 +35,8 @@ def match_device_name(name: str, profiles: Sequence[HardwareProfile]) -> Hardwar
 
 
 @cache
-def _words(name: str) -> frozenset[str]:
+def name_words(name: str) -> frozenset[str]:
+    """The words of a device's name that tell it from others, in one spelling."""
     name = re.sub(r"(?i)\b(rtx|gtx)(?=\d|a\d)", r"\1 ", name)  # RTX4090
     text = re.sub(r"\bsxm\d?\b", "sxm", re.sub(r"[^a-z0-9]+", " ", name.casefold()))
     text = re.sub(r"\b(\d+) ?(?:gb|g)\b", r"\1gb", text)

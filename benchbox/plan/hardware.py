@@ -15,8 +15,9 @@ import msgspec
 import tomli_w
 
 from benchbox.errors import BadInputError
+from benchbox.plan.device_names import name_words
 from benchbox.plan.shipped import shipped_dir
-from benchbox.plan.tomlfile import convert, printable, read_toml
+from benchbox.plan.tomlfile import MAX_QUOTED_CHARACTERS, convert, printable, read_toml
 from benchbox.schema import HardwareProfile
 
 # Drivers keep a part of the nominal memory back (ECC on GDDR6 costs up to a tenth), and a nominal "141 GiB"
@@ -110,11 +111,22 @@ def find_profile(name: str, profiles: Sequence[HardwareProfile]) -> HardwareProf
 
 
 def alike_names(name: str, profiles: Sequence[HardwareProfile]) -> list[str]:
-    """Names of at most three profiles: those that hold ``name``, else those that look like it."""
+    """Names of at most three profiles: those that hold ``name``, else all its words, else those that look
+    like it, else those of which a word looks like one of its own."""
     names = {profile.name.casefold(): profile.name for profile in profiles}
-    wanted = name.strip().casefold()
-    containing = [key for key in names if wanted and wanted in key]
-    return [names[key] for key in (containing or difflib.get_close_matches(wanted, names))[:3]]
+    wanted = name.strip().casefold()[:MAX_QUOTED_CHARACTERS]
+    found = [key for key in names if wanted and wanted in key]
+    words = name_words(wanted)
+    by_words = {profile.name.casefold(): name_words(profile.name) for profile in profiles}
+    if not found and words:
+        found = [key for key, own in by_words.items() if words <= own]
+    if not found:
+        found = difflib.get_close_matches(wanted, names)
+    if not found:
+        every = sorted({word for own in by_words.values() for word in own if len(word) > 2})
+        near = [match for word in sorted(words) for match in difflib.get_close_matches(word, every, 1, 0.5)]
+        found = [key for key, own in by_words.items() if own & set(near)]
+    return [names[key] for key in found[:3]]
 
 
 def profile_to_toml(profile: HardwareProfile) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from pathlib import Path
 
@@ -31,14 +32,16 @@ def read_job(path: Path) -> PlanJob:
     return convert(data["job"], PlanJob, path, "job")
 
 
-def read_prices(path: Path) -> Prices:
+def read_prices(path: Path, today: datetime.date) -> Prices:
     """The prices in ``path``.
 
     Raises:
-        BadInputError: unreadable or malformed, without currency or date, in mixed currencies, or a device
-            has neither a rent nor a whole purchase.
+        BadInputError: unreadable or malformed, without currency or date, of a day after ``today``, in mixed
+            currencies, or a device has neither a rent nor a whole purchase.
     """
     prices = convert(read_toml(path), Prices, path)
+    if prices.date > today:
+        raise bad_input(path, f"`date`: {prices.date} is still to come; give the day that the prices are of")
     if not re.fullmatch(r"[A-Z]{3}", prices.currency):
         raise bad_input(path, f"`currency`: {quoted(prices.currency)} is no code such as 'EUR'")
     for place, device in enumerate(prices.device):
@@ -66,6 +69,10 @@ def checked_job(job: PlanJob) -> tuple[PlanJob, int, float | None]:
         BadInputError: neither samples nor dataset size and epochs, or both; an impossible deadline; a count
             that no cluster has.
     """
+    for name in ("samples", "dataset_size", "global_batch_size", "devices_per_host"):
+        value = getattr(job, name)
+        if value is not None and value < 1:
+            raise BadInputError(f"--{name.replace('_', '-')}: {value} is no whole number from 1")
     for name in ("epochs", "budget", "network_gb_per_s"):
         value = getattr(job, name)
         if value is not None and not 0 < value < _MAX_FIGURE:  # NaN too
@@ -85,6 +92,18 @@ def checked_job(job: PlanJob) -> tuple[PlanJob, int, float | None]:
         raise BadInputError(f"--counts: give at most {MAX_COUNTS} whole numbers from 1 to {MAX_COUNT}")
     deadline_s = None if job.deadline is None else read_duration(job.deadline)
     return replace(job, counts=counts), samples, deadline_s
+
+
+def read_targets(text: str) -> tuple[str, ...]:
+    """Names of devices by comma, of which there may be one more than needed.
+
+    Raises:
+        BadInputError: there is no name.
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise BadInputError("--target: no name; give e.g. h100-sxm5-80gb,l40s")
+    return names
 
 
 def read_duration(text: str) -> float:

@@ -4,6 +4,7 @@ import datetime
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -330,10 +331,8 @@ def test_what_may_keep_both_limits_ranks_before_what_breaks_one() -> None:
     """Else cheaper ones that surely come late could push it off the list that the answer is read from."""
     late_and_cheap, near_both = 0, 1
     pool = plan_rank.Pool(
-        time_s=np.array([100.0, 10.0]),
-        log_half=np.array([0.1, 0.1]),
-        log_half_faster=np.array([0.1, 0.1]),
-        cost=np.array([1.0, 10.0]),
+        time_s=plan_rank.Spread(np.array([100.0, 10.0]), np.array([0.1, 0.1]), np.array([0.1, 0.1])),
+        cost=plan_rank.Spread(np.array([1.0, 10.0]), np.array([0.1, 0.1]), np.array([0.1, 0.1])),
         fits=np.ones(2),
         place=np.arange(2),
     )
@@ -344,10 +343,8 @@ def test_what_the_roofline_keeps_from_the_deadline_ranks_as_late() -> None:
     """Without it the first, which is cheaper, would perhaps be in time."""
     at_the_roofline, near = 0, 1
     pool = plan_rank.Pool(
-        time_s=np.array([10.5, 10.5]),
-        log_half=np.array([0.1, 0.1]),
-        log_half_faster=np.array([0.0, 0.1]),
-        cost=np.array([1.0, 2.0]),
+        time_s=plan_rank.Spread(np.array([10.5, 10.5]), np.array([0.1, 0.1]), np.array([0.0, 0.1])),
+        cost=plan_rank.Spread(np.array([1.0, 2.0]), np.array([0.1, 0.1]), np.array([0.0, 0.1])),
         fits=np.ones(2),
         place=np.arange(2),
     )
@@ -670,7 +667,17 @@ def test_the_source_device_gives_its_measurement_exactly(
 
 
 def test_the_same_source_gives_the_same_answer() -> None:
-    assert run(prices=PRICES, counts=(1, 2)) == run(prices=PRICES, counts=(1, 2))
+    """In whatever order reports and cases come, and after a way through a file."""
+    first, second = simple_report(), simple_report("H100-SXM5-80GB", {32: 1700.0, 64: 2050.0})
+
+    def planned(*reports: Report) -> set[Configuration]:
+        return set(run(*reports, prices=PRICES, targets=(), counts=(1, 2), top=1000).configurations)
+
+    answer = planned(first, second)
+    assert len(answer) > 50
+    assert planned(second, first) == answer
+    assert planned(replace(first, cases=first.cases[::-1]), second) == answer
+    assert planned(msgspec.json.decode(msgspec.json.encode(first), type=Report), second) == answer
 
 
 def test_bad_input_is_one_line() -> None:

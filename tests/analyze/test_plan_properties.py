@@ -93,7 +93,7 @@ def _case(
             host_to_device_ns=0,
             forward_ns=round(1e6 * (1 - waiting)),
             backward_ns=0,
-            optimizer_ns=0,
+            optimizer_ns=draw(st.integers(0, 10**6)),
         )
         moved = draw(st.floats(1e3, 1e13)) / rate * batch
         rank["profile"] = ProfiledStep(
@@ -173,8 +173,9 @@ def test_more_peak_and_bandwidth_is_never_slower(
     job: dict[str, Any] = {"counts": COUNTS, "network_gb_per_s": data.draw(st.floats(0.01, 100))}
     slow = {way(one): one for one in planned(reports, [plain], **job)}
     fast = {way(one): one for one in planned(reports, [times(plain, factor)], **job)}
-    assert slow.keys() == fast.keys()
-    for key, one in slow.items():
+    # An interval that spans too much is refused, and the better device's may be the wider one.
+    for key in slow.keys() & fast.keys():
+        one = slow[key]
         assert fast[key].samples_per_second.value >= one.samples_per_second.value * (1 - 1e-9)
 
 
@@ -211,20 +212,28 @@ def test_more_devices_never_take_longer_at_an_equal_global_batch(
 def test_no_foretold_rate_nor_its_interval_is_above_the_roofline(data: st.DataObject, precision: str) -> None:
     reports = data.draw(sources(precision))
     target = data.draw(st.sampled_from(GPUS))
-    network = data.draw(st.none() | st.floats(0.01, 100))
+    job: dict[str, Any] = {
+        "counts": COUNTS,
+        "network_gb_per_s": data.draw(st.none() | st.floats(0.01, 100)),
+        "global_batch_size": data.draw(st.none() | st.sampled_from([64, 4096])),
+    }
     cases = {
         f"{one.hardware_profile.name}, case {case.case.case_id}": (one.hardware_profile, case)
         for one in reports
         for case in one.cases
     }
-    for one in planned(reports, [target], counts=COUNTS, network_gb_per_s=network):
+    targets = {one.name: one for one in [*(source for source, _ in cases.values()), target]}
+    for one in planned(reports, list(targets.values()), **job):
+        target = targets[one.device]
         estimate = one.samples_per_second
         assert estimate.low <= estimate.value <= estimate.high
         assert one.time_s.low <= one.time_s.value <= one.time_s.high
-        if one.device in {source.name for source, _ in cases.values()}:
-            continue
         source, case = cases[one.source]
+        assert case.summary is not None
         for ceiling in ceilings(source, case, target):
+            measured = case.summary.samples_per_second / case.case.world_size
+            if one.device == source.name and measured > ceiling:
+                continue  # what was measured shows that the step does less than was counted
             assert estimate.high <= one.count * ceiling * (1 + 1e-9)
             assert one.time_s.low >= 10**6 / (one.count * ceiling) * (1 - 1e-9)
 
@@ -239,8 +248,12 @@ def ceilings(source: HardwareProfile, case: CaseResult, target: HardwareProfile)
         found.append(peak * 1e12 / (case.summary.model_flops_per_step / batch))
     step = case.attempts[0].ranks[0].profile
     if step is not None:
-        moved = sum(one.least_bytes or 0 for one in step.operators) / batch
-        # More than the source's own bandwidth carries came out of its caches.
-        if moved and moved * case.summary.samples_per_second <= source.memory_bandwidth_gb_per_s * 1e9:
+        moved, kept = (
+            sum(max(0, (one.least_bytes or 0) - 2 * (gpu.l2_mib or 0) * 2**20) for one in step.operators)
+            / batch
+            for gpu in (target, source)
+        )
+        # More than the source's own bandwidth carries, beside its cache, was never moved.
+        if moved and kept * case.summary.samples_per_second <= source.memory_bandwidth_gb_per_s * 1e9:
             found.append(target.memory_bandwidth_gb_per_s * 1e9 / moved)
     return found

@@ -302,6 +302,23 @@ def test_a_batch_between_two_measured_ones_is_interpolated() -> None:
         ("mixed", "fp16"),
         ("mlperf-mixed(fp16)", "fp16"),
         ("amp_bf16", "bf16"),
+        ("bf16-mixed", "bf16"),
+        ("tf32+amp-fp16", "fp16"),
+        ("mixed fp16/fp32", "fp16"),
+        ("torch.float16", "fp16"),
+        ("fp32(tf32 status unknown)", "tf32"),
+        ("fp32 (no AMP)", "fp32"),
+        ("fp32, example", "fp32"),
+        ("fp32 (tf32 off)", "fp32"),
+        ("fp32, allow_tf32=False", "fp32"),
+        ("fp32 without mixed precision", "fp32"),
+        ("single precision", "fp32"),
+        ("fp16, single GPU", "fp16"),
+        ("no amp", None),
+        ("bf16 and fp16", None),
+        ("fp32 or fp16", None),
+        ("fp32, amp", None),
+        ("halfway", None),
         ("amp?", None),
         ("unstated", None),
         ("amp_fp8", None),
@@ -323,6 +340,18 @@ def test_families_by_name() -> None:
     assert model_family("MPT-1b") == "language model"
     assert model_family("waveglow") == "other"
     assert model_family("something") == "other"
+    for name in (
+        "densenetblur121d",
+        "regnety_002",
+        "ssd300",
+        "mask_rcnn_R_50",
+        "UNet_3D",
+        "res2next50",
+        "cnn",
+    ):
+        assert model_family(name) == "convolution"
+    for name in ("presentation", "address", "detr", "networking", "activity", "Bartholomew", "masking"):
+        assert model_family(name) == "other"
 
 
 def test_tuned_software_leaves_less_and_unstated_software_more() -> None:

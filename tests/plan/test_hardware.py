@@ -399,6 +399,8 @@ def test_a_profile_is_found_by_name_without_regard_to_case() -> None:
     [
         ("h100", "H100-SXM5-80GB or H100-PCIe-80GB or H100-NVL-94GB"),
         ("A100-SXM-40GB", "A100-SXM4-40GB"),
+        ("h1oo", "H100-SXM5-80GB or H100-PCIe-80GB or H100-NVL-94GB"),
+        ("NVIDIA A100 80GB", "A100-PCIe-80GB or A100-SXM4-80GB"),
         ("zzz", "hw list"),
         ("", "hw list"),
         ("\x1b" + "x" * 9999, "hw list"),

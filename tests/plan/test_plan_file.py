@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
 
 from benchbox.errors import BadInputError
-from benchbox.plan.plan_file import checked_job, read_counts, read_duration, read_job, read_prices
+from benchbox.plan.plan_file import (
+    checked_job,
+    read_counts,
+    read_duration,
+    read_job,
+    read_prices,
+    read_targets,
+)
 from benchbox.schema import PlanJob
 
+TODAY = datetime.date(2026, 1, 6)
 PRICES = """
 currency = "EUR"
 date = 2026-01-05
@@ -32,7 +41,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_prices_are_read(tmp_path: Path) -> None:
-    prices = read_prices(written(tmp_path, PRICES))
+    prices = read_prices(written(tmp_path, PRICES), TODAY)
     assert prices.date.isoformat() == "2026-01-05"
     assert [device.name for device in prices.device] == ["A100-SXM4-80GB", "L40S"]
 
@@ -55,12 +64,13 @@ def test_prices_are_read(tmp_path: Path) -> None:
         ("electricity_per_kwh = 0.3", "grid_g_co2_per_kwh = inf", "grid_g_co2_per_kwh"),
         ('name = "L40S"', 'name = "a100-sxm4-80gb"', "has two prices"),
         ("per_hour = 2.0", "per_day = 2.0", "per_day"),
+        ("date = 2026-01-05", "date = 2026-01-07", "`date`: 2026-01-07 is still to come"),
     ],
 )
 def test_bad_prices_are_one_line(tmp_path: Path, old: str, new: str, what: str) -> None:
     path = written(tmp_path, PRICES.replace(old, new))
     with pytest.raises(BadInputError, match=what) as caught:
-        read_prices(path)
+        read_prices(path, TODAY)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
 
@@ -96,6 +106,10 @@ def test_a_bad_job_is_one_line(tmp_path: Path, text: str, what: str) -> None:
         (PlanJob(epochs=3.0), "--samples N"),
         (PlanJob(samples=1, epochs=3.0), "both"),
         (PlanJob(dataset_size=1, epochs=0.1), "0 samples"),
+        (PlanJob(samples=0), "--samples: 0"),
+        (PlanJob(dataset_size=-1, epochs=1.0), "--dataset-size: -1"),
+        (PlanJob(samples=1, global_batch_size=0), "--global-batch-size: 0"),
+        (PlanJob(samples=1, devices_per_host=0), "--devices-per-host: 0"),
         (PlanJob(samples=1, counts=()), "--counts"),
         (PlanJob(samples=1, counts=(10**6,)), "--counts"),
         (PlanJob(samples=1, counts=tuple(range(1, 5000))), "--counts"),
@@ -110,6 +124,13 @@ def test_a_bad_job_is_one_line(tmp_path: Path, text: str, what: str) -> None:
 def test_an_impossible_job_is_one_line(job: PlanJob, what: str) -> None:
     with pytest.raises(BadInputError, match=what):
         checked_job(job)
+
+
+def test_targets() -> None:
+    assert read_targets(" h100, L40S,") == ("h100", "L40S")
+    for text in ("", ",", " , "):
+        with pytest.raises(BadInputError, match="--target"):
+            read_targets(text)
 
 
 def test_counts_and_durations() -> None:

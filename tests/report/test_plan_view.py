@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-import subprocess
+import signal
 import sys
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from benchbox.analyze.plan_sources import measured_cases
-from benchbox.cli import app
+from benchbox.cli import app, main
+from benchbox.errors import BadInputError
 from benchbox.report.files import read_report, write_report
 from benchbox.report.text import significant
 from tests.factories import make_profile, make_report
@@ -68,6 +69,14 @@ def test_the_terminal_shows_answers_and_ranks_within_80_columns(inputs: list[str
         "2026-01-05",
     ):
         assert word in text
+
+
+def test_prices_of_a_day_to_come_are_refused(inputs: list[str]) -> None:
+    path = Path(inputs[2])
+    path.write_text(PRICES.replace("2026-01-05", "9999-01-01"))
+    refused = CliRunner().invoke(app, ["plan", *inputs])
+    assert isinstance(refused.exception, BadInputError)
+    assert "9999-01-01 is still to come" in str(refused.exception)
 
 
 def test_nothing_in_a_report_reaches_the_terminal_or_a_runner(inputs: list[str]) -> None:
@@ -208,24 +217,36 @@ def test_products_that_memory_bounds_do_not_scale_with_arithmetic() -> None:
     [
         (["--samples", "5", "--target", "h100-sxm5-80gb"], "no GPU with a hardware profile was measured"),
         (["--samples", "5", "--target", "h100-sxm"], "did you mean"),
+        (["--samples", "5", "--target", "h1oo"], "did you mean H100-"),
+        (["--samples", "5", "--target", "NVIDIA A100 80GB"], "did you mean A100-PCIe-80GB or A100-SXM4-80GB"),
+        (["--samples", "5", "--target", ","], "--target: no name"),
+        (["--samples", "5", "--target", "h100-sxm5-80gb,"], "no GPU with a hardware profile was measured"),
+        (["--samples", "0"], "--samples: 0"),
+        (["--dataset-size", "10", "--epochs", "nan"], "--epochs: nan"),
+        (["--samples", "5", "--budget", "nan"], "--budget: nan"),
+        (["--samples", "5", "--top", "0"], "--top: 0"),
+        (["--samples", "5", "--devices-per-host", "0"], "--devices-per-host: 0"),
+        (["--samples", "5", "--global-batch-size", "-8"], "--global-batch-size: -8"),
+        (["--samples", "5", "--network-gb-per-s", "0"], "--network-gb-per-s: 0"),
         ([], "give --samples N"),
         (["--samples", "5", "--deadline", "0h"], "--deadline"),
         (["--samples", "5", "--prices", "none.toml"], "none.toml"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_2(arguments: list[str], what: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "benchbox.cli",
-        "plan",
-        str(COMMITTED),
-        "--model",
-        "reference-cnn",
-        *arguments,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert what in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stdout == ""
+def test_bad_input_is_one_line_and_exit_2(
+    arguments: list[str],
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["benchbox", "plan", str(COMMITTED), "--model", "reference-cnn", *arguments]
+    )
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest's own stay
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert what in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert printed.out == ""
