@@ -33,8 +33,6 @@ else:
 # What several devices leave beside the collectives, and how uncertain the collectives' own effect is.
 _SEVERAL_LOG_HALF = 0.05
 _COLLECTIVES_UNCERTAINTY = 0.7
-# Of a step, where nothing says how long the update of the weights takes.
-_LARGEST_UPDATE = 1 / 3
 
 
 class TooLarge(NamedTuple):
@@ -173,15 +171,18 @@ def _own_counts(rows: Sequence[Row], job: PlanJob) -> Any:
 
 
 def _accumulating_log_half(rows: Sequence[Row], micro_batches: Floats) -> Floats:
-    """Of the rate, where another number of micro-batches ran than is asked for, and nothing says how much of
-    the step came once: the update may have been anything from none to a third of it."""
+    """Of the rate, where another number of micro-batches ran than is asked for, and it is not known how much
+    of the step came once."""
     import numpy as np
 
     ran = _column([float(row.accumulation) for row in rows])
-    unknown = np.array([[row.rate.optimizer_s is None] for row in rows])
-    at_most = _LARGEST_UPDATE * ran
-    apart = np.abs(np.log((micro_batches * (1 - _LARGEST_UPDATE) + at_most) / micro_batches))
-    width: Floats = np.where(unknown, apart, 0.0)
+
+    def step(share: Floats) -> Floats:
+        return micro_batches * (1 - share) + ran * share
+
+    known = _column([row.rate.update_share for row in rows])
+    other = _column([row.rate.other_update_share for row in rows])
+    width: Floats = np.abs(np.log(step(other) / step(known)))
     return width
 
 

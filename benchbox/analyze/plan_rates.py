@@ -36,6 +36,8 @@ from benchbox.stats import median
 _SHARED_VARIANCE = 0.5
 # Of a rate between two measured batches, as a logarithm, beside what they are uncertain themselves.
 _BETWEEN_BATCHES = 0.03
+# Of a step, where nothing says how long the update of the weights takes.
+_LARGEST_UPDATE = 1 / 3
 
 
 class Rate(NamedTuple):
@@ -50,8 +52,10 @@ class Rate(NamedTuple):
     source: Measured
     """What it rests on most."""
     batch: int
-    optimizer_s: float | None
-    """Of a step: the update of the weights; ``None``: not known."""
+    update_share: float
+    """Of a step: the update of the weights; 0 where it is not known."""
+    other_update_share: float
+    """What it may be instead, where nothing says how long it takes, or how it scales beside the rest."""
     log_ceiling: float = math.inf
     """The roofline, for the rate and its interval; infinite where it is not known."""
 
@@ -63,7 +67,7 @@ class Rate(NamedTuple):
     @property
     def update_s(self) -> float:
         """Of a step: what comes once, however many micro-batches; 0 where it is not known."""
-        return min(self.optimizer_s or 0.0, MAX_UPDATE_SHARE * self.step_s)
+        return self.update_share * self.step_s
 
     @property
     def micro_batch_s(self) -> float:
@@ -120,14 +124,23 @@ def interpolate(cases: Sequence[Measured], batch: int) -> Rate | None:
     gap = abs(math.log(two.samples_per_second / one.samples_per_second))
     half = max(one.log_half, two.log_half) + max(gap / 4, _BETWEEN_BATCHES)
     nearer = one if batch**2 < low * high else two
-    return Rate(math.log(batch / step_s), half, half, "interpolated", nearer, batch, nearer.optimizer_s)
+    shares = _update_shares(nearer, step_s * nearer.case.gradient_accumulation_steps)
+    return Rate(math.log(batch / step_s), half, half, "interpolated", nearer, batch, *shares)
 
 
 def measured_rate(case: Measured) -> Rate:
     """Of one of the devices that ``case`` ran on."""
     log_rate = math.log(case.samples_per_second / case.case.world_size)
     batch = case.case.per_device_batch_size
-    return Rate(log_rate, case.log_half, case.log_half, "measured", case, batch, case.optimizer_s)
+    shares = _update_shares(case, case.case.global_batch_size / case.samples_per_second)
+    return Rate(log_rate, case.log_half, case.log_half, "measured", case, batch, *shares)
+
+
+def _update_shares(case: Measured, step_s: float) -> tuple[float, float]:
+    if case.optimizer_s is None:
+        return 0.0, _LARGEST_UPDATE
+    share = min(MAX_UPDATE_SHARE, case.optimizer_s / step_s)
+    return share, share
 
 
 def _alone(cases: Sequence[Measured]) -> dict[int, Measured]:
@@ -201,7 +214,7 @@ def _known_rates(
 def _belief(known: Sequence[tuple[Rate, DeviceRates, float]], siblings: Sequence[Sequence[Rate]]) -> Belief:
     rate, _, _ = known[0]
     # What is fixed and no update of the weights is the host's: it issues as many kernels as before.
-    host_ms = median([fixed - 1e3 * (item.optimizer_s or 0.0) for item, _, fixed in known])
+    host_ms = median([fixed - 1e3 * item.update_s for item, _, fixed in known])
     own = _evidence([(item, device) for item, device, _ in known], host_ms)
     for item, device, _ in known:
         if item.source.compute_share is not None:
@@ -218,12 +231,7 @@ def _evidence(pairs: Sequence[tuple[Rate, DeviceRates]], host_ms: float) -> Evid
     case = pairs[0][0].source.case
     step_ms = median([1e3 * r.step_s * d.bandwidth_gb_per_s / REFERENCE_BANDWIDTH for r, d in pairs])
     # The same share on the reference device, which both are scaled to by bandwidth.
-    updating = median(
-        [
-            min(MAX_UPDATE_SHARE, (r.optimizer_s or 0.0) / ((1 - r.source.input_share) * r.step_s))
-            for r, _ in pairs
-        ]
-    )
+    updating = median([min(MAX_UPDATE_SHARE, r.update_share / (1 - r.source.input_share)) for r, _ in pairs])
     work = Workload(
         model_family(case.model),
         case.precision,
@@ -249,10 +257,15 @@ def _from_one(
     waiting = rate.source.input_share
     faster = -math.log((1 - waiting) * math.exp(-step.middle) + waiting)
     below, above = (math.hypot(half, rate.log_half) for half in halves)
-    update = rate.optimizer_s
-    if update is not None:
-        update *= source.bandwidth_gb_per_s / target.bandwidth_gb_per_s
-    return Rate(rate.log_rate + faster, below, above, "predicted", rate.source, rate.batch, update)
+    # By bandwidth alone the update may become a larger or a smaller part. Its share is kept all the same:
+    # with more bandwidth less of a step would come once, and several micro-batches seem to take longer.
+    other = rate.other_update_share
+    if rate.source.optimizer_s is not None:
+        slower = source.bandwidth_gb_per_s / target.bandwidth_gb_per_s
+        other = min(MAX_UPDATE_SHARE, rate.update_share * slower * math.exp(faster))
+    return Rate(
+        rate.log_rate + faster, below, above, "predicted", rate.source, rate.batch, rate.update_share, other
+    )
 
 
 def _combined(rates: Sequence[Rate], errors: Sequence[float]) -> Rate:
@@ -263,8 +276,15 @@ def _combined(rates: Sequence[Rate], errors: Sequence[float]) -> Rate:
     center = math.fsum(w * rate.log_rate for w, rate in zip(weights, rates, strict=True)) / total
     best = min(rates, key=lambda rate: rate.log_half)
     shrink = math.sqrt(_SHARED_VARIANCE + (1 - _SHARED_VARIANCE) / len(rates))
+    _, share, other = min(
+        (e, r.update_share, r.other_update_share) for e, r in zip(errors, rates, strict=True)
+    )
     return best._replace(
-        log_rate=center, log_half=best.log_half * shrink, log_half_faster=best.log_half_faster * shrink
+        log_rate=center,
+        log_half=best.log_half * shrink,
+        log_half_faster=best.log_half_faster * shrink,
+        update_share=share,
+        other_update_share=other,
     )
 
 

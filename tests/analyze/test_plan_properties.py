@@ -170,7 +170,11 @@ def test_more_peak_and_bandwidth_is_never_slower(
     plain = data.draw(st.sampled_from([one for one in GPUS if one.name not in measured]))
     if probed:
         plain = replace(plain, reached=_reached(plain, 0.9))
-    job: dict[str, Any] = {"counts": COUNTS, "network_gb_per_s": data.draw(st.floats(0.01, 100))}
+    job: dict[str, Any] = {
+        "counts": COUNTS,
+        "network_gb_per_s": data.draw(st.floats(0.01, 100)),
+        "global_batch_size": data.draw(st.none() | st.sampled_from([64, 4096])),
+    }
     slow = {way(one): one for one in planned(reports, [plain], **job)}
     fast = {way(one): one for one in planned(reports, [times(plain, factor)], **job)}
     # An interval that spans too much is refused, and the better device's may be the wider one.

@@ -247,6 +247,26 @@ def test_a_step_of_several_micro_batches_updates_once() -> None:
     assert not [note for note in (*notes, *planned(UNKNOWN, 32)[1]) if "update of the weights" in note]
 
 
+def test_micro_batches_of_a_foretold_device() -> None:
+    """28 bytes of each of 191.7 million parameters are 2.63 ms of an A100's 40 ms at 2,039 GB/s, 6.6 %, and
+    an L40S of 864 GB/s takes 6.21 ms. Either may be what four micro-batches have once."""
+    source = simple_report(rank={"phases": None, **with_parameters(NUM_PARAMETERS)})
+
+    def planned(global_batch: int) -> Estimate:
+        found = run(source, targets=("L40S",), global_batch_size=global_batch)
+        return find(found, per_device_batch_size=32).samples_per_second
+
+    once, four = planned(32), planned(128)
+    step_s = 32 / once.value
+    share = 28 * NUM_PARAMETERS / 2039e9 / 0.040
+    assert 128 / four.value == pytest.approx(step_s * (4 * (1 - share) + share))
+    other = 28 * NUM_PARAMETERS / 864e9 / step_s
+    apart = math.log((4 - 3 * share) / (4 - 3 * other))
+    assert apart > 0.01
+    own = math.log(once.value / once.low)
+    assert math.log(four.value / four.low) == pytest.approx(math.hypot(own, apart))
+
+
 @pytest.mark.parametrize(
     ("strategy", "precision", "num_parameters", "one", "three"),
     [
