@@ -89,8 +89,8 @@ def run(cwd: Path, *arguments: object, **variables: str) -> subprocess.Completed
 def test_a_checkout_that_takes_longer_is_told(
     tmp_path: Path, here: str, there: str, verdict: str, code: int, output_format: str
 ) -> None:
-    """Steps that sleep, for 50 and for 500 ms: so far apart that three rounds tell, whoever else is busy."""
-    made = {"quick": checkout(tmp_path / "quick", 0.05), "slow": checkout(tmp_path / "slow", 0.5)}
+    """Steps that sleep, for 20 and for 200 ms: so far apart that three rounds tell, whoever else is busy."""
+    made = {"quick": checkout(tmp_path / "quick", 0.02), "slow": checkout(tmp_path / "slow", 0.2)}
     summary = tmp_path / "summary.md"
     arguments = ("--versus", made[there], "--out", "out", "--max-minutes", "8", "--format", output_format)
     result = run(made[here], *arguments, GITHUB_STEP_SUMMARY=str(summary))

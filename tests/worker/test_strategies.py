@@ -47,6 +47,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Ran]:
             folder,
             case,
             extra_passes=True,
+            timeout_s=900,  # the host's Adam may have to be built first, which no controller has done here
             max_seconds=0.05,
             max_measured_steps=6,
             num_phase_steps=1,
