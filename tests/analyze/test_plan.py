@@ -327,27 +327,28 @@ def test_where_one_limit_has_to_give_the_plan_says_how_far() -> None:
     )
 
 
-def test_what_may_keep_both_limits_ranks_before_what_breaks_one() -> None:
-    """Else cheaper ones that surely come late could push it off the list that the answer is read from."""
-    late_and_cheap, near_both = 0, 1
-    pool = plan_rank.Pool(
-        time_s=plan_rank.Spread(np.array([100.0, 10.0]), np.array([0.1, 0.1]), np.array([0.1, 0.1])),
-        cost=plan_rank.Spread(np.array([1.0, 10.0]), np.array([0.1, 0.1]), np.array([0.1, 0.1])),
+def pool_of(time_s: list[float], cost: list[float], *, fast: list[float]) -> plan_rank.Pool:
+    """Two that fit; ``fast`` is how far each interval reaches to the better side, 0.1 to the other."""
+    slow, quick = np.array([0.1, 0.1]), np.array(fast)
+    return plan_rank.Pool(
+        time_s=plan_rank.Spread(np.array(time_s), slow, quick),
+        cost=plan_rank.Spread(np.array(cost), slow, quick),
         fits=np.ones(2),
         place=np.arange(2),
     )
+
+
+def test_what_may_keep_both_limits_ranks_before_what_breaks_one() -> None:
+    """Else cheaper ones that surely come late could push it off the list that the answer is read from."""
+    late_and_cheap, near_both = 0, 1
+    pool = pool_of([100.0, 10.0], [1.0, 10.0], fast=[0.1, 0.1])
     assert plan_rank.best_first(pool, 10.0, 10.0, 2) == [near_both, late_and_cheap]
 
 
 def test_what_the_roofline_keeps_from_the_deadline_ranks_as_late() -> None:
     """Without it the first, which is cheaper, would perhaps be in time."""
     at_the_roofline, near = 0, 1
-    pool = plan_rank.Pool(
-        time_s=plan_rank.Spread(np.array([10.5, 10.5]), np.array([0.1, 0.1]), np.array([0.0, 0.1])),
-        cost=plan_rank.Spread(np.array([1.0, 2.0]), np.array([0.1, 0.1]), np.array([0.0, 0.1])),
-        fits=np.ones(2),
-        place=np.arange(2),
-    )
+    pool = pool_of([10.5, 10.5], [1.0, 2.0], fast=[0.0, 0.1])
     assert plan_rank.best_first(pool, 10.0, None, 2) == [near, at_the_roofline]
 
 

@@ -36,6 +36,17 @@ from tests.plans import report, result, simple_report
 from tests.tables import profile
 
 
+def phases_of(forward_ms: int, backward_ms: int, optimizer_ms: int) -> PhaseTimes:
+    return PhaseTimes(
+        num_steps=5,
+        input_wait_ns=0,
+        host_to_device_ns=0,
+        forward_ns=forward_ms * 1_000_000,
+        backward_ns=backward_ms * 1_000_000,
+        optimizer_ns=optimizer_ms * 1_000_000,
+    )
+
+
 def with_interval(num_attempts: int, stretch: float, basis: str = "attempts") -> Report:
     """An A100 at 1,000 samples a second, ``stretch`` times less and more by its 95 % interval."""
     one = result(1000.0, per_device_batch_size=64, precision="bf16")
@@ -163,14 +174,7 @@ def test_the_update_is_told_by_kernels_then_by_the_phase_then_by_bytes() -> None
             OperatorTime(operator_class="optimizer", num_calls=1, time_ns=15_000_000),
         ),
     )
-    phases = PhaseTimes(
-        num_steps=5,
-        input_wait_ns=0,
-        host_to_device_ns=0,
-        forward_ns=30_000_000,
-        backward_ns=50_000_000,
-        optimizer_ns=20_000_000,
-    )
+    phases = phases_of(30, 50, 20)
     flops = with_parameters(NUM_PARAMETERS)
     assert told(flops=None) is None
     assert told(**flops) == pytest.approx(28 * NUM_PARAMETERS / 320e9)
@@ -218,14 +222,7 @@ UNKNOWN = {"flops": None, "phases": None}
 
 def test_a_step_of_several_micro_batches_updates_once() -> None:
     """Of 40 ms with 32 samples 10 ms are the update: four micro-batches take 4 · 30 + 10 ms."""
-    phases = PhaseTimes(
-        num_steps=5,
-        input_wait_ns=0,
-        host_to_device_ns=0,
-        forward_ns=10_000_000,
-        backward_ns=20_000_000,
-        optimizer_ns=10_000_000,
-    )
+    phases = phases_of(10, 20, 10)
 
     def planned(rank: dict[str, Any], global_batch: int) -> tuple[Estimate, tuple[str, ...]]:
         source = report(
