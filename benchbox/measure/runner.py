@@ -222,6 +222,7 @@ class SuiteRun:
             import_dirs=(str(self._suite_dir), str(Path.cwd())),
             data_root=str(self._suite_dir),
             trace_path=str(self._trace_of(case)) if self._trace and extra_passes else None,
+            probe_share_s=self.ceilings.probe_s / len(self.suite.cases) if self.ceilings else 0.0,
         )
 
     def _attempt(self, task: WorkerTask) -> Generator[Tick | AttemptResult, None, None]:

@@ -54,6 +54,8 @@ class WorkerTask(Record, frozen=True, kw_only=True):
     """Of private memory of each process (RLIMIT_DATA); what goes beyond it is out of memory."""
     trace_path: str | None = None
     """Where the Chrome trace of the profiled step goes; ``None``: it is not kept."""
+    probe_share_s: NonNegative = 0.0
+    """This case's share of what the run's probe took; its passes may take so much less."""
     place: NodePlace | None = None
     """``None``: all ranks run on this machine."""
 

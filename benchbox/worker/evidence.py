@@ -1,8 +1,9 @@
 """The passes that find out why a case is as fast as it is, within the time that they are given.
 
-With the phases they take at most as long as the case's steps were measured, all repetitions together: a pass
-that does not fit into what is left is cut down, and left out where less than its least is left. How much is
-decided before a pass begins, from the measured step, so that all ranks take the same number of steps.
+With the phases, and the case's share of the run's probe, they take at most as long as the case's steps were
+measured, all repetitions together: a pass that does not fit into what is left is cut down, and left out where
+less than its least is left. How much is decided before a pass begins, from the measured step, so that all
+ranks take the same number of steps.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _SETUP_S = 0.05  # of the profiler, on a CPU; what its records cost afterwards c
 _SHARE_OF_MEASURED = 0.85
 """Of the time that steps are measured for, which is the most that these passes may take: a pass is foretold
 from the mean step, and its steps may be slower."""
+_SHARE_OF_PROBE = 0.75
+"""Of that time, at most: the probe of a run of one quick case shall not leave it without a profile."""
 _SHARE_OF_TIMEOUT = 0.5
 """Of the time after which an attempt counts as hung: no pass may make a slow case one that hangs."""
 
@@ -38,7 +41,9 @@ class Budget:
         self, task: WorkerTask, step_time_ns: Sequence[int], *, spent_s: float, started_at_ns: int
     ) -> None:
         self.step_s = mean(step_time_ns) / 1e9
-        share_s = _SHARE_OF_MEASURED * task.measure.repetitions * sum(step_time_ns) / 1e9 - spent_s
+        measured_s = task.measure.repetitions * sum(step_time_ns) / 1e9
+        share_s = _SHARE_OF_MEASURED * measured_s
+        share_s -= spent_s + min(task.probe_share_s, _SHARE_OF_PROBE * share_s)
         no_later_s = started_at_ns / 1e9 + _SHARE_OF_TIMEOUT * task.measure.effective_timeout_s
         self._end_at = min(time.monotonic() + share_s, no_later_s)
 
