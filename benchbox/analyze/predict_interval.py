@@ -14,9 +14,10 @@ Half its width, as a logarithm, is the root of the sum of the squares of
   all-reduce through a host's memory;
 - how far the source lies from the other witnesses: it may be the row that is wrong.
 
-An architecture that no witness has is expected to fall a little short of what its rates promise, and its
-interval reaches further down than up: kernels that were not made for it, clocks that are not held and missing
-instructions all cost, and nothing makes it faster than its roofline.
+An architecture that no witness has is expected to fall a little short of what its rates promise. Every
+interval reaches further down than up: kernels that were not made for a device, clocks that are not held and
+missing instructions make it slower by factors, and nothing makes it faster than its roofline. Where software
+was tuned for each device, it reaches as far down as the above says.
 """
 
 from __future__ import annotations
@@ -61,10 +62,12 @@ _OTHER_FAMILY_FACTOR = 1.3
 # How good a library's kernels are differs between architectures. A witness of the target's own shows it.
 _FAMILIAR_FACTOR = 0.7
 _UNFAMILIAR_FACTOR = 1.4
-# By how much a device falls short whose architecture no witness has, as a logarithm, and by what factor its
-# interval reaches further down. Not where the software was tuned for each device.
+# By how much a device falls short whose architecture no witness has, as a logarithm. Not where the software
+# was tuned for each device.
 _SHORTFALL = 0.03
-_SHORTFALL_REACH = 1.3
+# How much further down than up an interval reaches; not down where software was tuned for each device.
+_REACH_DOWN = 1.5
+_REACH_UP = 0.85
 # Hosts differ by a factor of 1.6 in how fast they issue kernels, and no table names them.
 _HOST = 0.3
 _SOURCE_RESIDUAL_SHARE = 0.7
@@ -99,8 +102,8 @@ class Step(NamedTuple):
     """Logarithm of the target's rate over the source's."""
     familiar: bool
     """Whether a witness is of the target's architecture."""
-    falls_short: bool
-    """Whether the target is expected to: its architecture is not familiar, and nobody tuned for it."""
+    tuned: bool
+    """Whether the software was tuned for each device."""
     spread: float
     """Its standard deviation over the divisions."""
     waiting: float
@@ -116,14 +119,13 @@ def step_between(
     tuned for each of them."""
     middle, spread = log_ratio(belief, source, target)
     familiar = target[0].architecture in belief.architectures
-    falls_short = not (familiar or tuned)
     return Step(
         source=source[0],
         target=target[0],
         num_devices=(source[1], target[1]),
-        middle=middle - _SHORTFALL if falls_short else middle,
+        middle=middle if familiar or tuned else middle - _SHORTFALL,
         familiar=familiar,
-        falls_short=falls_short,
+        tuned=tuned,
         spread=spread,
         waiting=max(host_share(belief, source[0]), host_share(belief, target[0])),
         exchanging=max(shared_link_share(belief, *source), shared_link_share(belief, *target)),
@@ -181,7 +183,7 @@ def log_half_widths(
         _SOURCE_RESIDUAL_SHARE * off,
     )
     half = math.sqrt(math.fsum(part**2 for part in parts))
-    return Halves(half * _SHORTFALL_REACH if step.falls_short else half, half)
+    return Halves(half if step.tuned else _REACH_DOWN * half, _REACH_UP * half)
 
 
 def _batch(belief: Belief, factor: float | None) -> float:
