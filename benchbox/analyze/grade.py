@@ -7,7 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from benchbox.analyze.predict_groups import MAX_CELL_RATIO, UsableRow, split_contradicting
+from benchbox.analyze.predict_groups import (
+    MAX_CELL_RATIO,
+    UsableRow,
+    split_contradicting,
+    split_outdone,
+)
 from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates
 from benchbox.analyze.predict_table import predict_table
 from benchbox.errors import BadInputError
@@ -25,6 +30,7 @@ from benchbox.schema import (
 from benchbox.stats import median, percentile
 
 CONTRADICTING = f"rows of one device, batch and precision differ by more than a factor of {MAX_CELL_RATIO:g}"
+OUTDONE = "fewer of the same device did as much or more"
 
 _PRECISION_WORDS: dict[str, RatePrecision | Literal["mixed"]] = {
     "bf16": "bf16",
@@ -87,10 +93,12 @@ def grade(
     """
     usable, unusable = _usable(rows, profiles)
     usable, contradicting = split_contradicting(usable)
-    if contradicting:
-        first = contradicting[0].row
-        example = f"{first.model}, {first.precision} on {first.gpu}"
-        unusable.append(LeftOut(reason=CONTRADICTING, num=len(contradicting), example=example))
+    usable, outdone = split_outdone(usable)
+    for reason, found in ((CONTRADICTING, contradicting), (OUTDONE, outdone)):
+        if found:
+            first = found[0].row
+            example = f"{first.model}, {first.precision} on {first.num_devices} x {first.gpu}"
+            unusable.append(LeftOut(reason=reason, num=len(found), example=example))
     pairs, refused = predict_table(usable)
     if not pairs:
         raise BadInputError(

@@ -98,6 +98,30 @@ def split_contradicting(rows: Sequence[UsableRow]) -> tuple[list[UsableRow], lis
     return agreeing, contradicting
 
 
+def split_outdone(rows: Sequence[UsableRow]) -> tuple[list[UsableRow], list[UsableRow]]:
+    """Rows, and those of a number of devices of which fewer did as much or more in all.
+
+    With the same batch for each device and everything else equal, more of them can only do more, unless
+    something else sets the rate: a host, a slow link, a fault. No table says which, and such a row says
+    nothing of the device. Rows without a batch may have had another one, and stay.
+    """
+    cells: dict[tuple[object, ...], dict[int, list[UsableRow]]] = defaultdict(lambda: defaultdict(list))
+    for usable in rows:
+        row = usable.row
+        place = (usable.rates.name, row.batch_per_device, row.precision)
+        cells[row.model, row.software, row.workload, place][row.num_devices].append(usable)
+    kept: list[UsableRow] = []
+    outdone: list[UsableRow] = []
+    for cell in cells.values():
+        most = 0.0
+        for _, members in sorted(cell.items()):
+            rate = math.fsum(usable.row.samples_per_second for usable in members) / len(members)
+            stated = members[0].row.batch_per_device is not None
+            (outdone if stated and rate <= most else kept).extend(members)
+            most = max(most, rate)
+    return kept, outdone
+
+
 def middle_of(
     curve: Mapping[tuple[int, float | None], float], device: DeviceRates, num_devices: int
 ) -> Seen | None:

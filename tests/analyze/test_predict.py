@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from benchbox.analyze.grade import grade, read_precision
+from benchbox.analyze.grade import OUTDONE, grade, read_precision
 from benchbox.analyze.predict_fit import Seen, believe, log_ratio, weigh_witnesses
 from benchbox.analyze.predict_groups import batch_curve, rate_at_batch, software_factor
 from benchbox.analyze.predict_interval import (
@@ -157,8 +157,19 @@ def test_rows_of_one_cell_that_contradict_each_other_are_left_out(tmp_path: Path
         [row("RTX 3090", 100), row("RTX 3090", 201), *synthetic_rows(), row("A100-SXM4-80GB", 500)], tmp_path
     )
     entry = next(one for one in result.rows_left_out if "differ by more than a factor of 2" in one.reason)
-    assert (entry.num, entry.example) == (2, "resnet50, fp16 on RTX 3090")
+    assert (entry.num, entry.example) == (2, "resnet50, fp16 on 1 x RTX 3090")
     assert result.num_rows_graded == result.num_rows - 2
+
+
+def test_rows_are_left_out_where_fewer_of_the_same_device_did_more(tmp_path: Path) -> None:
+    """Of 1, 2, 4 and 8 the fourth did less than two; without a stated batch nothing is said."""
+    scaling = {1: 100, 2: 190, 4: 150, 8: 400}
+    rows = [row("RTX 3090", rate, n_gpus=n) for n, rate in scaling.items()]
+    unstated = [row("L40S", rate, n_gpus=n, batch_per_gpu="", model="other") for n, rate in scaling.items()]
+    result = graded([*rows, *unstated, *synthetic_rows(), row("A100-SXM4-80GB", 120)], tmp_path)
+    entry = next(one for one in result.rows_left_out if one.reason == OUTDONE)
+    assert (entry.num, entry.example) == (1, "resnet50, fp16 on 4 x RTX 3090")
+    assert result.num_rows_graded == result.num_rows - 1
 
 
 def test_a_witness_of_the_targets_own_architecture_narrows_the_interval(tmp_path: Path) -> None:
