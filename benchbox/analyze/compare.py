@@ -23,7 +23,7 @@ from typing import NamedTuple, get_args
 
 from benchbox.analyze.compared_figures import Figure, compared_figures
 from benchbox.analyze.evidence import CaseEvidence
-from benchbox.analyze.noise import Error, Noise, Sample, Spread, learn_noise, spread_of
+from benchbox.analyze.noise import Error, Noise, Sample, Spread, learn_noise, of_rounds, spread_of
 from benchbox.analyze.student import t_quantile, t_tail
 from benchbox.errors import BadInputError
 from benchbox.schema.comparison import (
@@ -94,9 +94,9 @@ def compare_cases(
 ) -> list[CaseComparison]:
     """The verdict on each pair of base and new evidence.
 
-    ``paired``: attempts of the same number ran one after the other, and are compared with each other; before
-    there are five rounds nothing is called changed, for more can be had. Both error rates are multiplied by
-    ``share``, for who looks several times.
+    ``paired``: attempts of the same number ran one after the other, and are compared with each other, from
+    ten rounds on without the fifth of them at either end; before there are five rounds nothing is called
+    changed, for more can be had. Both error rates are multiplied by ``share``, for who looks several times.
     """
     tests = _all_tests(pairs, paired=paired)
     rule = _Rule(thresholds, share, paired)
@@ -136,37 +136,43 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _all_tests(pairs: Sequence[Pair], *, paired: bool) -> list[list[_Test]]:
     figures = [compared_figures(base, new, paired=paired) for base, new in pairs]
-    spreads = [
-        [None if f.trouble else spread_of(_sides(f.base, f.new, paired=paired)) for f in of_case]
-        for of_case in figures
-    ]
+    differences = [[_difference(figure, paired=paired) for figure in of_case] for of_case in figures]
     both = [
-        list(zip(of_case, spreads_of_case, strict=True))
-        for of_case, spreads_of_case in zip(figures, spreads, strict=True)
+        list(zip(of_case, differences_of_case, strict=True))
+        for of_case, differences_of_case in zip(figures, differences, strict=True)
     ]
     noises: dict[Metric, Noise | None] = {
-        metric: learn_noise([s for of_case in both for f, s in of_case if f.metric == metric and s])
+        metric: learn_noise(
+            [d.spread for of_case in both for f, d in of_case if f.metric == metric and d.spread]
+        )
         for metric in _METRICS
     }
-    return [[_test(figure, spread, noises[figure.metric]) for figure, spread in of_case] for of_case in both]
+    return [[_test(figure, found, noises[figure.metric]) for figure, found in of_case] for of_case in both]
 
 
-def _sides(base: Sample, new: Sample, *, paired: bool) -> tuple[Sample, ...]:
-    if not paired:
-        return base, new
-    differences = tuple(after - before for before, after in zip(base.values, new.values, strict=True))
-    return (Sample(differences, base.variance_within + new.variance_within),)
+class _Difference(NamedTuple):
+    """Of logarithms, new over base."""
+
+    size: float
+    spread: Spread | None
 
 
-def _test(figure: Figure, spread: Spread | None, noise: Noise | None) -> _Test:
-    if figure.trouble:
-        return _Test(figure, math.nan, None, 1.0)
-    difference = mean(figure.new.values) - mean(figure.base.values)
-    if spread is None or noise is None:
-        return _Test(figure, difference, None, 1.0)
-    cautious = noise.cautious_error(spread)
-    p_value = 2 * t_tail(abs(difference) / cautious.size, cautious.degrees_of_freedom)
-    return _Test(figure, difference, noise.error(spread), p_value)
+def _difference(figure: Figure, *, paired: bool) -> _Difference:
+    base, new, trouble = figure.base, figure.new, figure.trouble
+    if trouble:
+        return _Difference(math.nan, None)
+    if paired:
+        rounds = of_rounds(base, new)
+        return _Difference(rounds.centre(), spread_of((rounds,)))
+    return _Difference(new.centre() - base.centre(), spread_of((base, new)))
+
+
+def _test(figure: Figure, found: _Difference, noise: Noise | None) -> _Test:
+    if found.spread is None or noise is None:
+        return _Test(figure, found.size, None, 1.0)
+    cautious = noise.cautious_error(found.spread)
+    p_value = 2 * t_tail(abs(found.size) / cautious.size, cautious.degrees_of_freedom)
+    return _Test(figure, found.size, noise.error(found.spread), p_value)
 
 
 def _judge(test: _Test, adjusted: float, rule: _Rule) -> MetricComparison:

@@ -1,9 +1,13 @@
-"""How sure a difference between two means of attempts is, with what all cases of a comparison teach.
+"""How far apart two sides' attempts lie and how sure that is, with what all cases of a comparison teach.
 
 Three attempts a side give a variance with four degrees of freedom: it is easily ten times too small by luck,
 and then any difference looks real. So a case borrows from the others by as much as the cases are alike in
 their noise: Smyth 2004, "Linear models and empirical Bayes methods", as in limma. What is borrowed is the
 variance, never the difference.
+
+Where attempts ran by turns, a neighbour that comes or goes within a round disturbs one side of it, by ten
+percent and more, and a few such rounds would drown what all others say. So from ten rounds on a fifth of them
+is left out at either end: the trimmed mean, whose error comes from the winsorized variance (Yuen 1974).
 """
 
 from __future__ import annotations
@@ -19,12 +23,50 @@ LEAST_NOISE = 1e-4
 """No two processes are taken to agree better than this, as a share: clocks and schedulers are not finer."""
 
 
+TRIMMED_SHARE = 0.2
+"""Of rounds, at either end."""
+LEAST_TRIMMED = 10
+"""Rounds. Of fewer, so few would be left that they tell less than all."""
+
+
 class Sample(NamedTuple):
-    """The logarithms of one figure of one case in one report, a value for each attempt."""
+    """The logarithms of one figure of one case in one report, a value for each attempt; or the difference of
+    two reports' for each round."""
 
     values: tuple[float, ...]
     variance_within: float
     """What a value would vary by if only steps varied, and processes did not: a lower bound."""
+    num_trimmed: int = 0
+    """Values at either end that are left out of the centre."""
+
+    def centre(self) -> float:
+        """The mean of what is not left out."""
+        return mean(self._kept())
+
+    def degrees_of_freedom(self) -> int:
+        """Of :meth:`variance`; 0 where it is unknown."""
+        return len(self._kept()) - 1
+
+    def variance(self) -> float:
+        """Of one value, so that over their number it is the squared error of the centre."""
+        num_values, num_kept = len(self.values), len(self._kept())
+        left_out = num_values * (num_values - 1) / (num_kept * (num_kept - 1))
+        return max(left_out * variance(self._winsorized()), self.variance_within, LEAST_NOISE**2)
+
+    def _kept(self) -> list[float]:
+        return sorted(self.values)[self.num_trimmed : len(self.values) - self.num_trimmed]
+
+    def _winsorized(self) -> list[float]:
+        """Each value that is left out replaced by the nearest one that is not."""
+        kept = self._kept()
+        return [kept[0]] * self.num_trimmed + kept + [kept[-1]] * self.num_trimmed
+
+
+def of_rounds(base: Sample, new: Sample) -> Sample:
+    """The differences of two sides whose attempts of the same place ran one after the other."""
+    differences = tuple(after - before for before, after in zip(base.values, new.values, strict=True))
+    num_trimmed = int(TRIMMED_SHARE * len(differences)) if len(differences) >= LEAST_TRIMMED else 0
+    return Sample(differences, base.variance_within + new.variance_within, num_trimmed)
 
 
 class Spread(NamedTuple):
@@ -51,18 +93,15 @@ def spread_of(sides: Sequence[Sample]) -> Spread | None:
 
     A side with a single attempt is taken to vary as the other one does.
     """
-    known = [(_variance(side), len(side.values)) for side in sides if len(side.values) > 1]
+    known = [side for side in sides if len(side.values) > 1]
     if not known:
         return None
     scale = sum(1 / len(side.values) for side in sides)
-    parts = [v / n for v, n in known]
-    unequal = sum(parts) ** 2 / sum(p * p / (n - 1) for p, (_, n) in zip(parts, known, strict=True))
-    pooled = sum(parts) / sum(1 / n for _, n in known)
-    return Spread(pooled, scale, sum(n - 1 for _, n in known), unequal)
-
-
-def _variance(side: Sample) -> float:
-    return max(variance(side.values), side.variance_within, LEAST_NOISE**2)
+    parts = [side.variance() / len(side.values) for side in known]
+    freedom = [side.degrees_of_freedom() for side in known]
+    unequal = sum(parts) ** 2 / sum(p * p / df for p, df in zip(parts, freedom, strict=True))
+    pooled = sum(parts) / sum(1 / len(side.values) for side in known)
+    return Spread(pooled, scale, sum(freedom), unequal)
 
 
 class Noise(NamedTuple):

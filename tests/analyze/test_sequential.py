@@ -69,6 +69,24 @@ def test_going_on_finds_what_three_rounds_cannot() -> None:
     assert sum(run.count("slower") for run in runs) >= 0.95 * 200 * NUM_CASES
 
 
+def disturbed(rng: np.random.Generator) -> np.ndarray:
+    """1.5 % of each attempt's own, and one attempt in eight slowed down by up to 60 %: a neighbour came."""
+    own = 0.015 * rng.standard_normal((2, NUM_CASES, 64))
+    result: np.ndarray = own - 0.5 * rng.random(own.shape) * (rng.random(own.shape) < 1 / 8)
+    return result
+
+
+def test_a_neighbour_that_comes_and_goes_neither_raises_an_alarm_nor_hides_a_change() -> None:
+    rng = np.random.default_rng(6)
+    alarms = sum(not {"inconclusive", "same"}.issuperset(until_decided(*disturbed(rng))) for _ in range(400))
+    assert alarms <= 4
+    runs = []
+    for _ in range(200):
+        base, new = disturbed(rng)
+        runs.append(until_decided(base, new - np.log1p(0.05)))
+    assert sum(run.count("slower") for run in runs) >= 0.95 * 200 * NUM_CASES
+
+
 def test_what_was_decided_stays_decided() -> None:
     looks = Looks(Thresholds(), frozenset())
     rng = np.random.default_rng(3)
