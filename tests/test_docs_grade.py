@@ -43,6 +43,9 @@ def test_the_figures_of_the_published_table_agree_with_each_other() -> None:
     figures = [float(value) for value in line.groups()]
     assert [figures[0], figures[1], round(figures[2]), round(figures[3])] == [median, p80, worst, coverage]
     assert [number(cell) for cell in cells("as shipped")] == [median, p80]
+    for cell, shipped in zip(cells("any single setting"), (median, p80), strict=True):
+        least, most = map(float, re.findall(r"[\d.]+", cell))
+        assert least <= shipped <= most
     kinds = [cells(name) for name in ("same chip", "same memory class", "HBM to GDDR")]
     witnesses = [cells(name) for name in ("1", "2", "3", "4 or more")]
     for groups in (kinds, witnesses):

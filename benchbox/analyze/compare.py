@@ -23,7 +23,7 @@ from typing import NamedTuple, get_args
 
 from benchbox.analyze.compared_figures import Figure, compared_figures
 from benchbox.analyze.evidence import CaseEvidence
-from benchbox.analyze.noise import Error, Noise, Sample, Spread, learn_noise, of_rounds, spread_of
+from benchbox.analyze.noise import Error, Noise, Spread, learn_noise, of_rounds, spread_of
 from benchbox.analyze.student import t_quantile, t_tail
 from benchbox.errors import BadInputError
 from benchbox.schema.comparison import (
@@ -62,11 +62,23 @@ class _Rule(NamedTuple):
     paired: bool
 
 
+class _Difference(NamedTuple):
+    """Of one figure of one case, in logarithms."""
+
+    base: float
+    new: float
+    spread: Spread | None
+
+    def size(self) -> float:
+        """New less base."""
+        return self.new - self.base
+
+
 class _Test(NamedTuple):
     """One figure of one case: the difference of logarithms, and how sure it is."""
 
     figure: Figure
-    difference: float
+    found: _Difference
     error: Error | None
     """``None`` where nothing is known of it."""
     p_value: float
@@ -95,8 +107,9 @@ def compare_cases(
     """The verdict on each pair of base and new evidence.
 
     ``paired``: attempts of the same number ran one after the other, and are compared with each other, from
-    ten rounds on without the fifth of them at either end; before there are five rounds nothing is called
-    changed, for more can be had. Both error rates are multiplied by ``share``, for who looks several times.
+    ten rounds on without the fifth of them at either end, but for memory. Before there are five rounds
+    nothing is called changed, for more can be had. Both error rates are multiplied by ``share``, for who
+    looks several times.
     """
     tests = _all_tests(pairs, paired=paired)
     rule = _Rule(thresholds, share, paired)
@@ -150,46 +163,45 @@ def _all_tests(pairs: Sequence[Pair], *, paired: bool) -> list[list[_Test]]:
     return [[_test(figure, found, noises[figure.metric]) for figure, found in of_case] for of_case in both]
 
 
-class _Difference(NamedTuple):
-    """Of logarithms, new over base."""
-
-    size: float
-    spread: Spread | None
-
-
 def _difference(figure: Figure, *, paired: bool) -> _Difference:
-    base, new, trouble = figure.base, figure.new, figure.trouble
-    if trouble:
-        return _Difference(math.nan, None)
-    if paired:
-        rounds = of_rounds(base, new)
-        return _Difference(rounds.centre(), spread_of((rounds,)))
-    return _Difference(new.centre() - base.centre(), spread_of((base, new)))
+    base, new = figure.base, figure.new
+    if figure.trouble:
+        return _Difference(_mean_of(base.values), _mean_of(new.values), None)
+    if not paired:
+        return _Difference(base.centre(), new.centre(), spread_of((base, new)))
+    rounds = of_rounds(base, new, trimmed=not figure.metric.endswith("_bytes"))
+    before, after = (_mean_of([side.values[place] for place in rounds.kept()]) for side in (base, new))
+    return _Difference(before, after, spread_of((rounds,)))
+
+
+def _mean_of(values: Sequence[float]) -> float:
+    return mean(values) if values else math.nan
 
 
 def _test(figure: Figure, found: _Difference, noise: Noise | None) -> _Test:
     if found.spread is None or noise is None:
-        return _Test(figure, found.size, None, 1.0)
+        return _Test(figure, found, None, 1.0)
     cautious = noise.cautious_error(found.spread)
-    p_value = 2 * t_tail(abs(found.size) / cautious.size, cautious.degrees_of_freedom)
-    return _Test(figure, found.size, noise.error(found.spread), p_value)
+    p_value = 2 * t_tail(abs(found.size()) / cautious.size, cautious.degrees_of_freedom)
+    return _Test(figure, found, noise.error(found.spread), p_value)
 
 
 def _judge(test: _Test, adjusted: float, rule: _Rule) -> MetricComparison:
     metric, base, new, trouble = test.figure
+    found, difference = test.found, test.found.size()
     interval: RatioInterval | None = None
     verdict: Verdict = "inconclusive"
     reason: str | None = trouble or _ONE_ATTEMPT
     if test.error is not None:
         half = test.error.size * t_quantile(THRESHOLD_LEVEL * rule.share, test.error.degrees_of_freedom)
-        interval = RatioInterval(low=_exp(test.difference - half), high=_exp(test.difference + half))
+        interval = RatioInterval(low=_exp(difference - half), high=_exp(difference + half))
         verdict, reason = _verdict(test, half, adjusted, rule)
     return MetricComparison(
         metric=metric,
         verdict=verdict,
-        base=_level(metric, base),
-        new=_level(metric, new),
-        ratio=None if trouble else _exp(test.difference),
+        base=_level(metric, found.base),
+        new=_level(metric, found.new),
+        ratio=None if trouble else _exp(difference),
         ratio_interval=interval,
         p_value=None if test.error is None else adjusted,
         num_base_attempts=len(base.values),
@@ -201,7 +213,8 @@ def _judge(test: _Test, adjusted: float, rule: _Rule) -> MetricComparison:
 def _verdict(test: _Test, half: float, adjusted: float, rule: _Rule) -> tuple[Verdict, str | None]:
     metric = test.figure.metric
     threshold = math.log1p(_threshold_pct(metric, rule.thresholds) / 100)
-    size = abs(test.difference)
+    difference = test.found.size()
+    size = abs(difference)
     if size + half < threshold:
         return "same", None
     if size - half <= threshold:
@@ -210,7 +223,7 @@ def _verdict(test: _Test, half: float, adjusted: float, rule: _Rule) -> tuple[Ve
         return "inconclusive", "beyond the threshold, but luck among so many tests could do that"
     if rule.paired and len(test.figure.new.values) < LEAST_FOR_SPEEDS:
         return "inconclusive", _TWO_SPEEDS
-    more = test.difference > 0
+    more = difference > 0
     if metric == "samples_per_second":
         return ("faster" if more else "slower"), None
     return ("more" if more else "less"), None
@@ -246,11 +259,11 @@ def _on_outcome(base: CaseEvidence, new: CaseEvidence) -> tuple[Verdict | None, 
     return "same", f"was {before}, is {after}"
 
 
-def _level(metric: Metric, sample: Sample) -> float | None:
+def _level(metric: Metric, log_level: float) -> float | None:
     """The geometric mean; of memory in whole bytes, for its logarithm is not exact to the byte."""
-    if not sample.values:
+    if math.isnan(log_level):
         return None
-    value = _exp(mean(sample.values))
+    value = _exp(log_level)
     return float(round(value)) if metric.endswith("_bytes") else value
 
 

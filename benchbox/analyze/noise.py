@@ -7,7 +7,9 @@ variance, never the difference.
 
 Where attempts ran by turns, a neighbour that comes or goes within a round disturbs one side of it, by ten
 percent and more, and a few such rounds would drown what all others say. So from ten rounds on a fifth of them
-is left out at either end: the trimmed mean, whose error comes from the winsorized variance (Yuen 1974).
+is left out at either end, two fifths in all: the trimmed mean, whose error comes from the winsorized variance
+(Yuen 1974). What a change does to fewer than a fifth of the rounds is not seen then. Memory is not trimmed:
+no neighbour changes it, and a rare peak counts.
 """
 
 from __future__ import annotations
@@ -21,8 +23,6 @@ from benchbox.stats import mean, median, variance
 
 LEAST_NOISE = 1e-4
 """No two processes are taken to agree better than this, as a share: clocks and schedulers are not finer."""
-
-
 TRIMMED_SHARE = 0.2
 """Of rounds, at either end."""
 LEAST_TRIMMED = 10
@@ -39,33 +39,34 @@ class Sample(NamedTuple):
     num_trimmed: int = 0
     """Values at either end that are left out of the centre."""
 
+    def kept(self) -> list[int]:
+        """The places of the values that are not left out, by rising value."""
+        rising = sorted(range(len(self.values)), key=self.values.__getitem__)
+        return rising[self.num_trimmed : len(rising) - self.num_trimmed]
+
     def centre(self) -> float:
         """The mean of what is not left out."""
-        return mean(self._kept())
+        return mean([self.values[place] for place in self.kept()])
 
     def degrees_of_freedom(self) -> int:
         """Of :meth:`variance`; 0 where it is unknown."""
-        return len(self._kept()) - 1
+        return len(self.values) - 2 * self.num_trimmed - 1
 
     def variance(self) -> float:
         """Of one value, so that over their number it is the squared error of the centre."""
-        num_values, num_kept = len(self.values), len(self._kept())
-        left_out = num_values * (num_values - 1) / (num_kept * (num_kept - 1))
-        return max(left_out * variance(self._winsorized()), self.variance_within, LEAST_NOISE**2)
-
-    def _kept(self) -> list[float]:
-        return sorted(self.values)[self.num_trimmed : len(self.values) - self.num_trimmed]
-
-    def _winsorized(self) -> list[float]:
-        """Each value that is left out replaced by the nearest one that is not."""
-        kept = self._kept()
-        return [kept[0]] * self.num_trimmed + kept + [kept[-1]] * self.num_trimmed
+        kept = [self.values[place] for place in self.kept()]
+        # Each value that is left out is replaced by the nearest one that is not.
+        winsorized = [kept[0]] * self.num_trimmed + kept + [kept[-1]] * self.num_trimmed
+        num_values, num_kept = len(self.values), len(kept)
+        share = num_values * (num_values - 1) / (num_kept * (num_kept - 1))
+        return max(share * variance(winsorized), self.variance_within, LEAST_NOISE**2)
 
 
-def of_rounds(base: Sample, new: Sample) -> Sample:
+def of_rounds(base: Sample, new: Sample, *, trimmed: bool) -> Sample:
     """The differences of two sides whose attempts of the same place ran one after the other."""
     differences = tuple(after - before for before, after in zip(base.values, new.values, strict=True))
-    num_trimmed = int(TRIMMED_SHARE * len(differences)) if len(differences) >= LEAST_TRIMMED else 0
+    trimmed = trimmed and len(differences) >= LEAST_TRIMMED
+    num_trimmed = int(TRIMMED_SHARE * len(differences)) if trimmed else 0
     return Sample(differences, base.variance_within + new.variance_within, num_trimmed)
 
 
@@ -73,7 +74,7 @@ class Spread(NamedTuple):
     """What the attempts of one case say of the error of their difference."""
 
     variance: float
-    """Of one attempt, pooled over both sides."""
+    """Of one attempt, pooled over both sides; where values are left out, of one whose mean errs as much."""
     scale: float
     """Times this: the squared error of the difference."""
     degrees_of_freedom: int

@@ -102,8 +102,8 @@ def split_outdone(rows: Sequence[UsableRow]) -> tuple[list[UsableRow], list[Usab
     """Rows, and those of a number of devices of which fewer did as much or more in all.
 
     With the same batch for each device and everything else equal, more of them can only do more, unless
-    something else sets the rate: a host, a slow link, a fault. No table says which, and such a row says
-    nothing of the device. Rows without a batch may have had another one, and stay.
+    something else sets a rate: a host, a slow link, a fault. Which of the two rows is odd no table says; the
+    one of more devices is left out. Rows without a batch may have had another one, and stay.
     """
     cells: dict[tuple[object, ...], dict[int, list[UsableRow]]] = defaultdict(lambda: defaultdict(list))
     for usable in rows:
@@ -115,7 +115,7 @@ def split_outdone(rows: Sequence[UsableRow]) -> tuple[list[UsableRow], list[Usab
     for cell in cells.values():
         most = 0.0
         for _, members in sorted(cell.items()):
-            rate = math.fsum(usable.row.samples_per_second for usable in members) / len(members)
+            rate = math.exp(math.fsum(math.log(u.row.samples_per_second) for u in members) / len(members))
             stated = members[0].row.batch_per_device is not None
             (outdone if stated and rate <= most else kept).extend(members)
             most = max(most, rate)

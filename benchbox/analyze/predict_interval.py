@@ -1,6 +1,6 @@
 """How far a predicted rate may be from the truth: an 80 % interval.
 
-Half its width, as a logarithm, is the root of the sum of the squares of
+How far it reaches, as a logarithm, follows from the root of the sum of the squares of
 
 - the spread that the possible divisions of the work leave, less of it where witnesses of several
   architectures tell them apart;
@@ -15,9 +15,9 @@ Half its width, as a logarithm, is the root of the sum of the squares of
 - how far the source lies from the other witnesses: it may be the row that is wrong.
 
 An architecture that no witness has is expected to fall a little short of what its rates promise. Every
-interval reaches further down than up: kernels that were not made for a device, clocks that are not held and
-missing instructions make it slower by factors, and nothing makes it faster than its roofline. Where software
-was tuned for each device, it reaches as far down as the above says.
+interval reaches further down than that root, and less far up: what is foretold too high errs without bound,
+and whoever relied on it is late; what is foretold too low errs by all of it at most. Where software was tuned
+for each device, it reaches down as far as the root says.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _UNFAMILIAR_FACTOR = 1.4
 # By how much a device falls short whose architecture no witness has, as a logarithm. Not where the software
 # was tuned for each device.
 _SHORTFALL = 0.03
-# How much further down than up an interval reaches; not down where software was tuned for each device.
+# Times the root; down it is once where software was tuned for each device. Set on the table of docs/grade.md.
 _REACH_DOWN = 1.5
 _REACH_UP = 0.85
 # Hosts differ by a factor of 1.6 in how fast they issue kernels, and no table names them.

@@ -36,7 +36,8 @@ class RatioInterval(Record, frozen=True, kw_only=True):
 
 
 class MetricComparison(Record, frozen=True, kw_only=True):
-    """One figure of one case in both reports: geometric means over attempts."""
+    """One figure of one case in both reports: geometric means over attempts; by turns, from ten rounds on and
+    but for memory, over the rounds without the fifth of them at either end."""
 
     metric: Metric
     verdict: Verdict
@@ -50,6 +51,7 @@ class MetricComparison(Record, frozen=True, kw_only=True):
     p_value: NonNegative | None
     """Of no change at all, adjusted (Holm) over all cases: throughput alone, memory and energy together."""
     num_base_attempts: Count
+    """All that were measured, those that are left out of the means too."""
     num_new_attempts: Count
     reason: str | None = None
 

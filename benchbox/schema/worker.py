@@ -55,7 +55,7 @@ class WorkerTask(Record, frozen=True, kw_only=True):
     trace_path: str | None = None
     """Where the Chrome trace of the profiled step goes; ``None``: it is not kept."""
     probe_share_s: NonNegative = 0.0
-    """This case's share of what the run's probe took; its passes may take so much less."""
+    """This case's share of what the run's probe took, for the time that its passes may take."""
     place: NodePlace | None = None
     """``None``: all ranks run on this machine."""
 

@@ -1,9 +1,9 @@
 """The passes that find out why a case is as fast as it is, within the time that they are given.
 
 With the phases, and the case's share of the run's probe, they take at most as long as the case's steps were
-measured, all repetitions together: a pass that does not fit into what is left is cut down, and left out where
-less than its least is left. How much is decided before a pass begins, from the measured step, so that all
-ranks take the same number of steps.
+measured, all repetitions together, unless the probe alone takes most of that: a pass that does not fit into
+what is left is cut down, and left out where less than its least is left. How much is decided before a pass
+begins, from the measured step, so that all ranks take the same number of steps.
 """
 
 from __future__ import annotations

@@ -53,9 +53,11 @@ def test_a_run_asks_once_and_resuming_finds_the_answer(tmp_path: Path) -> None:
     assert read_journal(out / "journal.jsonl").ceilings == found
     with SuiteRun(suite, tmp_path, out, device="cpu", resume=True, force=False) as run:
         assert not run.can_measure_ceilings()
+        task = run._task(suite.cases[0], suite.measure, 0, extra_passes=True)
         for _ in run.events():
             pass
         report = report_of_run(run)
+    assert task.probe_share_s == pytest.approx(found.probe_s / len(suite.cases))
     assert report.ceilings == found
     summary = report.cases[0].summary
     assert summary is not None
