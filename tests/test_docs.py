@@ -168,7 +168,7 @@ def benchbox_lines() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("document", "line"), sorted(set(benchbox_lines())))
-def test_commands_that_are_not_run_exist_with_their_options(document: str, line: str) -> None:
+def test_commands_of_shell_blocks_exist_with_their_options(document: str, line: str) -> None:
     command: Any = typer.main.get_command(app)
     words = shlex.split(line)[1:]
     while words and words[0] in getattr(command, "commands", ()):

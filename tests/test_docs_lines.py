@@ -2,7 +2,7 @@
 
 Names in them such as ``report.json`` or ``../main`` are the reader's own; such files lie ready here.
 The suites' names lead to small suites: a file goes before a shipped suite. What takes long for
-its kind, however small the suite, is run by ``make slow``.
+its kind, however small the suite, or is one more run of a kind, is run by ``make slow``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,16 @@ ELSEWHERE = {
     "--install-completion": "a shell that it can recognize, below",
 }
 """What marks a line that needs more than files."""
-LONG = ("--versus", "max-batch", "--try")
+LONG = (
+    "--versus",
+    "max-batch",
+    "--try",
+    "hw init",
+    "pytest ",
+    "run reference",
+    "run zero-reference",
+    "run scaling",
+)
 TIMEOUT_S = 150
 ENDINGS = {
     # The reader's own limit on a time: it may well fail here.
@@ -46,7 +55,8 @@ SUITE_NAMES = (
     "suites/quick.toml",
     "suites/ci.toml",
 )
-SMALL = '[workload]\nmodel = "small-cnn"\n[axes]\nper_device_batch_size = [32, 64]\n'
+ONE = '[workload]\nmodel = "small-cnn"\n[axes]\nper_device_batch_size = [64]\n'
+TWO = ONE.replace("[64]", "[32, 64]")  # of which a curve can be drawn
 TWO_RANKS = '[workload]\nmodel = "mlp"\nsizes = [16, 8, 4]\n[axes]\nstrategy = ["ddp"]\nworld_size = [2]\n'
 OWN = """
 [workload]
@@ -94,7 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``measured.json``, the report of the small suite, measured on this machine just now,
     ``slower.json``, the same with steps a thousand times as long, and ``plan.json``."""
     folder = tmp_path_factory.mktemp("made")
-    suite = write_suite(folder, SMALL, "quick")
+    suite = write_suite(folder, TWO, "quick")
     done = benchbox("run", suite, "--device", "cpu", "--quiet", "--out", folder / "out", cwd=folder)
     assert done.returncode == 0, done.stderr
     measured = (folder / "out/report.json").rename(folder / "measured.json")
@@ -111,7 +121,7 @@ def prepare(folder: Path, document: Path, made: Path) -> None:
     for name in ("reports", "hw_profiles", "docs"):
         (folder / name).symlink_to(ROOT / name)
     for name in SUITE_NAMES:
-        suite = write_suite(folder, TWO_RANKS if name == "zero" else SMALL)
+        suite = write_suite(folder, {"zero": TWO_RANKS, "quick": TWO}.get(name, ONE))
         (folder / name).parent.mkdir(exist_ok=True)
         suite.rename(folder / name)
     shipped, measured, slower = ROOT / COMMITTED, made / "measured.json", made / "slower.json"
