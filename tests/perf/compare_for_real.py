@@ -101,11 +101,17 @@ def pairs_by_turns(folder: Path, num_pairs: int) -> Iterator[Pair]:
         found = []
         for name in ("same", "slow"):
             out = folder / f"versus-{name}-{number}" / "comparison.json"
-            if not out.exists():
+            if not is_whole(out):
                 run(folder / name, out.parent, *options, allowed=(0, 1))
             (document,) = msgspec.json.decode(out.read_bytes())["comparisons"]
             found.append(msgspec.convert(document, Comparison))
         yield Pair(*found)
+
+
+def is_whole(comparison: Path) -> bool:
+    """Whether it is there, and of two runs that were not interrupted: those leave one too."""
+    sides = [comparison.parent / name / "report.json" for name in ("base", "new")]
+    return comparison.exists() and all(read_report(path).complete for path in sides)
 
 
 def measured(folder: Path, checkout: str, number: str) -> Path:
