@@ -7,6 +7,7 @@ its kind, however small the suite, or is one more run of a kind, is run by ``mak
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -159,9 +160,9 @@ def run(line: str, folder: Path, **variables: str) -> subprocess.CompletedProces
     ) as process:
         try:
             printed, errors = process.communicate(timeout=TIMEOUT_S)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # nothing was left
+                os.killpg(process.pid, signal.SIGKILL)
     return subprocess.CompletedProcess(line, process.returncode, printed, errors)
 
 
