@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.nvml_stand_in import StandIn, compile_library
 from tests.runs import FinishedRun
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session")

@@ -250,13 +250,12 @@ class Found(NamedTuple):
 class Rig:
     """Runs lines of the table, each attempt in a worker of its own, with one thread.
 
-    Steps are measured for ``max_seconds``, and a run that others disturbed is tried again, ``tries`` in all.
+    Steps are measured for ``max_seconds``; a run that others disturbed is tried again.
     """
 
-    def __init__(self, folder: Path, max_seconds: float = 1.2, tries: int = TRIES) -> None:
+    def __init__(self, folder: Path, max_seconds: float = 1.2) -> None:
         self.folder = folder
         self._max_seconds = max_seconds
-        self._tries = tries
         shutil.copy(injected_models.__file__, folder / "injected_models.py")
         self._closing = contextlib.ExitStack()
         self._servers: dict[str, WorkerServer] = {}
@@ -283,7 +282,7 @@ class Rig:
 
     def find(self, injected: Injected) -> Found:
         """The verdict; where somebody else disturbed it, that of another try."""
-        for _ in range(self._tries):
+        for _ in range(TRIES):
             found = self._find_once(injected)
             if not found.is_disturbed(injected) or found.is_right(injected):
                 break

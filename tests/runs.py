@@ -89,7 +89,7 @@ def benchbox(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=600,
         check=False,
     )
 
@@ -123,7 +123,7 @@ def importing(*arguments: str | Path, cwd: Path) -> tuple[subprocess.CompletedPr
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=600,
         check=False,
     )
     lines = done.stderr.splitlines()
@@ -177,7 +177,7 @@ def marked_processes(mark: str) -> list[int]:
     return found
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 60.0) -> bool:
+def wait_until(condition: Callable[[], object], timeout_s: float = 300.0) -> bool:
     """Whether ``condition`` came true in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -39,7 +39,7 @@ LONG = (
     "run zero-reference",
     "run scaling",
 )
-TIMEOUT_S = 150
+TIMEOUT_S = 600
 ENDINGS = {
     # The reader's own limit on a time: it may well fail here.
     "--benchmark-compare-fail": ((0, 1), " passed"),
@@ -181,14 +181,14 @@ def run_all(lines: list[str], folder: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in DOCUMENTS if new_lines_of(p)], ids=lambda path: path.stem)
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_lines_run(path: Path, tmp_path: Path, made: Path) -> None:
     prepare(tmp_path, path, made)
     run_all([line for line in new_lines_of(path) if not is_long(line)], tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_long_lines_run(tmp_path: Path, made: Path) -> None:
     """``../main`` and the other interpreter have a slower model, so that five rounds decide."""
     folder, main = tmp_path / "here", tmp_path / "main"

@@ -50,7 +50,7 @@ class Interrupted:
         # The next one has begun.
         assert wait_until(lambda: list(self.out.glob(".benchbox-work-*/*/case.json")))
         process.send_signal(number)
-        self.stdout, self.stderr = process.communicate(timeout=60)
+        self.stdout, self.stderr = process.communicate(timeout=300)
         self.code = process.returncode
         self.attempts = journal_attempts(self.out)
 
@@ -186,7 +186,7 @@ def test_a_forced_run_that_is_killed_leaves_no_report_of_the_run_before(
     process = start_benchbox("run", suite, "--out", out, "--force", cwd=tmp_path)
     assert wait_until(lambda: list(out.glob(".benchbox-work-*/*/progress.json")))
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert not (out / "report.json").exists()
     assert not (out / "report.md").exists()
 
@@ -220,6 +220,6 @@ def test_impatience_does_not_cost_the_report(tmp_path: Path) -> None:
     for _ in range(10):
         process.send_signal(signal.SIGINT)
         time.sleep(0.03)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 130
     assert not read_report(tmp_path / "out" / "report.json").complete

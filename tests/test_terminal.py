@@ -96,7 +96,7 @@ def test_a_reader_that_stops_early_is_no_error(arguments: str, tmp_path: Path) -
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         assert done.stderr == ""
@@ -111,7 +111,7 @@ def test_a_run_whose_reader_stops_ends_and_leaves_no_process(tmp_path: Path) -> 
         env=environment(**{MARK: mark}),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert done.stderr == ""

@@ -648,7 +648,7 @@ def test_a_given_global_batch_is_kept() -> None:
         assert one.per_device_batch_size * one.gradient_accumulation_steps * one.count == 256
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     rates=st.dictionaries(st.integers(1, 4096), st.floats(1e-3, 1e9), min_size=1, max_size=4),
     gpu=st.sampled_from([one.name for one in PROFILES if one.kind == "gpu" and one.peak_dense_tflops.fp16]),

@@ -160,7 +160,7 @@ def way(one: Configuration) -> tuple[object, ...]:
     return (one.strategy, one.count, one.per_device_batch_size, one.gradient_accumulation_steps)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), precision=st.sampled_from(PRECISIONS), factor=st.floats(1, 4), probed=st.booleans())
 def test_more_peak_and_bandwidth_is_never_slower(
     data: st.DataObject, precision: str, factor: float, probed: bool
@@ -183,7 +183,7 @@ def test_more_peak_and_bandwidth_is_never_slower(
         assert fast[key].samples_per_second.value >= one.samples_per_second.value * (1 - 1e-9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     data=st.data(), precision=st.sampled_from(PRECISIONS), global_batch=st.sampled_from([768, 4096, 12288])
 )
@@ -211,7 +211,7 @@ def test_more_devices_never_take_longer_at_an_equal_global_batch(
         assert all(later <= earlier * (1 + 1e-9) for earlier, later in itertools.pairwise(ordered))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), precision=st.sampled_from(PRECISIONS))
 def test_no_foretold_rate_nor_its_interval_is_above_the_roofline(data: st.DataObject, precision: str) -> None:
     reports = data.draw(sources(precision))

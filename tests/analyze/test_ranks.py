@@ -189,7 +189,7 @@ def test_the_global_rate_counts_every_ranks_samples_over_the_slowest_step(
 times = st.floats(min_value=0.1, max_value=1000)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(times, min_size=2, max_size=9), st.floats(min_value=0, max_value=20), st.randoms())
 def test_names_go_with_the_times_and_at_most_half_of_the_ranks_straggle(
     off_ms: list[float], half_width_ms: float, rng: object

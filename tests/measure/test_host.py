@@ -17,6 +17,7 @@ from benchbox.measure.host import HostSample, HostWatch
 from benchbox.measure.host_facts import host_facts
 from benchbox.measure.processes import ProcessTree
 from benchbox.schema import HostTelemetry
+from tests.runs import all_end, wait_until
 
 BUSY = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
 PARENT_AND_CHILD = """
@@ -87,7 +88,7 @@ def test_faults_of_a_child_that_ended_stay_in_the_running_count(spawn) -> None:
     before = watch.sample(slow=True)
     (child,) = watch.worker_pids - {parent.pid}
     os.kill(child, 9)
-    time.sleep(0.2)
+    assert all_end([child])
     after = watch.sample(slow=True)
     assert watch.worker_pids == {parent.pid}
     assert after.worker_page_faults >= before.worker_page_faults
@@ -126,10 +127,7 @@ def test_a_worker_that_is_gone_leaves_none_and_the_host_goes_on(spawn) -> None:
 def test_a_worker_that_was_not_waited_for_counts_as_gone(spawn) -> None:
     worker = spawn("pass")
     tree = ProcessTree(worker.pid)
-    for _ in range(100):
-        if tree.read() is None:
-            break
-        time.sleep(0.05)
+    assert wait_until(lambda: tree.read() is None)
     assert tree.pids == frozenset()
 
 

@@ -87,7 +87,9 @@ class Course:
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
-    return Course(tmp_path_factory.mktemp("ranks"), tuple(EXPECTED), num_trajectory_steps=0)
+    with pytest.MonkeyPatch.context() as patch:  # the launcher has time to tell
+        patch.setattr(attempt, "OTHERS_END_WITHIN_S", 60.0)
+        return Course(tmp_path_factory.mktemp("ranks"), tuple(EXPECTED), num_trajectory_steps=0)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -173,10 +175,6 @@ def long_task(folder: Path) -> WorkerTask:
     )
 
 
-def children_of(pid: int) -> list[psutil.Process]:
-    return [process for process in psutil.process_iter() if process.ppid() == pid]
-
-
 def end_while_training(task: WorkerTask, server: WorkerServer, victim: str) -> AttemptResult:
     """Run the task, and kill torchrun's agent or one of its ranks once rank 0 trains."""
     is_killed = False
@@ -186,7 +184,7 @@ def end_while_training(task: WorkerTask, server: WorkerServer, victim: str) -> A
         if event.phase is not None and not is_killed:
             assert server._worker is not None
             agent = psutil.Process(server._worker)
-            (agent if victim == "agent" else children_of(agent.pid)[0]).kill()
+            (agent if victim == "agent" else agent.children()[0]).kill()
             is_killed = True
     raise AssertionError("no result")
 
@@ -273,7 +271,8 @@ def test_all_devices_and_all_ranks_are_watched_within_the_windows(
     suite = tmp_path / "two.toml"
     suite.write_text(
         '[workload]\nmodel = "mlp"\nsizes = [16, 8, 4]\n[axes]\nstrategy = ["ddp"]\nworld_size = [2]\n'
-        "[measure]\nrepetitions = 1\nmax_seconds = 2\nci_target_pct = 1e-9\nnum_trajectory_steps = 0\n"
+        "[measure]\nrepetitions = 1\nmax_seconds = 2\nci_target_pct = 1e-9\nmin_measured_steps = 1000\n"
+        "num_trajectory_steps = 0\n"
     )
     (plain,) = nvml_stand_in.run(WATCHED, SUITE=str(suite))
     result = msgspec.convert(plain, AttemptResult)

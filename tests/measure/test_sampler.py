@@ -29,17 +29,20 @@ def show(*values):
 
 def test_samples_come_on_an_absolute_schedule_and_stay_within_the_windows() -> None:
     sampler = Sampler(20, ["GPU-unknown"], None)
+    began_ns = time.monotonic_ns()
     sampler.start(os.getpid())
     time.sleep(0.6)
     middle = time.monotonic_ns()
     time.sleep(0.6)
     sampler.stop()
+    num_ticks = (time.monotonic_ns() - began_ns) // 50_000_000 + 1
     devices, host = sampler.telemetry(ALWAYS)
     assert devices == ()
     assert host is not None
-    assert 15 <= len(host.sample_at_ns) <= 25
+    # Fewer than there are ticks where this machine is busy, never more.
+    assert 5 <= len(host.sample_at_ns) <= num_ticks
     offsets = [(at - host.sample_at_ns[0]) / 50e6 for at in host.sample_at_ns]
-    assert sorted(abs(offset - round(offset)) for offset in offsets)[len(offsets) // 2] < 0.2
+    assert sorted(abs(offset - round(offset)) for offset in offsets)[len(offsets) // 4] < 0.2
     assert host.worker_rss_bytes is not None
     assert sampler.latest().host_rss_bytes == host.worker_rss_bytes[-1]
     assert sampler.latest().device_memory_used_bytes is None
@@ -55,37 +58,43 @@ def test_samples_come_on_an_absolute_schedule_and_stay_within_the_windows() -> N
 def test_off_means_off() -> None:
     sampler = Sampler(50, [], None)
     sampler.pause()  # before the start: nothing to pause
+    starts_at = time.monotonic_ns()
     sampler.start(os.getpid())
+    started_at = time.monotonic_ns()
     time.sleep(0.3)
+    pauses_at = time.monotonic_ns()
     sampler.pause()
     sampler.pause()
     paused_at = time.monotonic_ns()
     time.sleep(0.3)
-    resumed_at = time.monotonic_ns()
+    resumes_at = time.monotonic_ns()
     sampler.resume()
+    resumed_at = time.monotonic_ns()
     time.sleep(0.3)
+    stops_at = time.monotonic_ns()
     sampler.stop()
+    stopped_at = time.monotonic_ns()
     sampler.stop()
     sampler.resume()
     host = sampler.telemetry(ALWAYS)[1]
     assert host is not None
     in_flight_ns = 20_000_000
-    assert not [at for at in host.sample_at_ns if paused_at + in_flight_ns < at < resumed_at]
+    assert not [at for at in host.sample_at_ns if paused_at + in_flight_ns < at < resumes_at]
     assert [at for at in host.sample_at_ns if at < paused_at]
-    assert [at for at in host.sample_at_ns if at > resumed_at]
+    assert [at for at in host.sample_at_ns if at > resumes_at]
     assert [toggle.is_on for toggle in sampler.toggles] == [True, False, True, False]
-    assert sampler.on_time_ns == pytest.approx(0.6e9, rel=0.3)
+    least_ns = (pauses_at - started_at) + (stops_at - resumed_at)
+    assert least_ns <= sampler.on_time_ns <= (paused_at - starts_at) + (stopped_at - resumes_at)
     assert 0 < sampler.cpu_time_ns < sampler.on_time_ns
 
 
 def test_a_paused_sampler_stops_at_once() -> None:
-    sampler = Sampler(1, [], None)
+    sampler = Sampler(0.01, [], None)
     sampler.start(os.getpid())
     time.sleep(0.1)
     sampler.pause()
-    before = time.monotonic()
     sampler.stop()
-    assert time.monotonic() - before < 0.5
+    assert sampler.failure is None  # it would be that the thread had not ended
 
 
 def test_zero_hertz_takes_no_sample_and_no_thread() -> None:
@@ -105,16 +114,17 @@ def test_a_device_is_watched_by_uuid_and_an_unknown_one_left_out(nvml_stand_in: 
         "1.power_mw 90000",
         "pcie_blocks_us 20000",
     )
-    devices, host, latest = nvml_stand_in.run(
+    devices, host, latest, seconds = nvml_stand_in.run(
         SAMPLER
         + """
 set_driver(*Path(sys.argv[1]).read_text().splitlines(), f"1.processes {os.getpid()},1")
 sampler = Sampler(10, ["bb", "GPU-gone"], nvml)
+began_s = time.monotonic()
 sampler.start(os.getpid())
 time.sleep(2.3)
 sampler.stop()
 nvml.close()
-show(*sampler.telemetry(ALWAYS), sampler.latest())
+show(*sampler.telemetry(ALWAYS), sampler.latest(), time.monotonic() - began_s)
 """,
         CUDA_VISIBLE_DEVICES="1",
     )
@@ -125,7 +135,7 @@ show(*sampler.telemetry(ALWAYS), sampler.latest())
     assert all(earlier <= later for earlier, later in pairwise(device["energy_j"]))
     assert device["sm_activity_pct"] == [None] + [88.5] * (num_samples - 1)
     for column in ("pcie_tx_bytes_per_s", "pcie_rx_bytes_per_s", "num_foreign_processes"):
-        assert 2 <= sum(value is not None for value in device[column]) <= 3, column
+        assert 2 <= sum(value is not None for value in device[column]) <= seconds + 1, column
     both = zip(device["pcie_tx_bytes_per_s"], device["pcie_rx_bytes_per_s"], strict=True)
     assert not [pair for pair in both if None not in pair]
     assert set(device["num_foreign_processes"]) == {1, None}
@@ -150,7 +160,7 @@ show(*sampler.telemetry(ALWAYS), lost_at_ns)
 """
     )
     lost, other = devices
-    assert len(host["sample_at_ns"]) == len(lost["sample_at_ns"]) == len(other["sample_at_ns"]) >= 15
+    assert len(host["sample_at_ns"]) == len(lost["sample_at_ns"]) == len(other["sample_at_ns"]) >= 5
     for column in ("memory_used_bytes", "power_w", "energy_j", "clock_sm_mhz", "utilization_gpu_pct"):
         after = [
             value for at, value in zip(lost["sample_at_ns"], lost[column], strict=True) if at > lost_at_ns
@@ -178,18 +188,19 @@ show(*sampler.telemetry(ALWAYS))
 
 def test_blocking_devices_leave_the_hosts_schedule_alone(nvml_stand_in: StandIn) -> None:
     nvml_stand_in.set("device_count 8", "*.pcie_blocks_us 20000")
-    ((*devices,), host) = nvml_stand_in.run(
+    ((*devices,), host, seconds) = nvml_stand_in.run(
         SAMPLER
         + """
 sampler = Sampler(10, [device.uuid for device in nvml.devices], nvml)
+began_s = time.monotonic()
 sampler.start(os.getpid())
 time.sleep(2.5)
 sampler.stop()
-show(*sampler.telemetry(ALWAYS))
+show(*sampler.telemetry(ALWAYS), time.monotonic() - began_s)
 """
     )
     assert len(devices) == 8
-    assert 15 <= len(host["sample_at_ns"]) <= 27  # fewer where the machine is busy, never more
+    assert 10 <= len(host["sample_at_ns"]) <= 10 * seconds + 1  # fewer where the machine is busy, never more
     assert all(device["pcie_tx_bytes_per_s"] for device in devices)
 
 

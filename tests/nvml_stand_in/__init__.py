@@ -48,7 +48,7 @@ class StandIn:
             "NVML_STAND_IN": str(self.control),
         }
 
-    def run(self, script: str, timeout_s: float = 60, **variables: str) -> Any:
+    def run(self, script: str, timeout_s: float = 300, **variables: str) -> Any:
         """Run Python code in a child process; returns what it prints, read as JSON.
 
         The code finds the path of the settings in ``sys.argv[1]`` and a function ``set_driver(*lines)``.

@@ -27,6 +27,7 @@ from tests.factories import hostile_report, make_report
 from tests.pages.browser import complaints, requested, set_view
 from tests.pages.data import make_sweep
 from tests.plans import simple_report
+from tests.runs import wait_until
 
 Open = Callable[..., webdriver.Chrome]
 COMMITTED = sorted((Path(__file__).parents[2] / "reports").glob("*/*/report.json"))
@@ -118,8 +119,8 @@ class TestLoading:
             "b.firstChild.click()"
         )
         assert browser.execute_script("return window.ran === undefined")
-        refused = complaints(browser)
-        assert len(refused) >= 3
+        refused: list[str] = []
+        assert wait_until(lambda: refused.extend(complaints(browser)) or len(refused) >= 3)
         assert all("Content Security Policy" in text for text in refused)
 
     def test_without_scripting_every_case_is_there(self, sweep_page: Path, opened: Open) -> None:

@@ -141,7 +141,7 @@ class TestPage:
         assert "throughput: no configuration was measured with two batch sizes" in page
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.one_of(st.text(max_size=60), st.text(alphabet="<>/&;\"'=!-{}% ab", max_size=60)))
 @example(" ")
 @example("\u200b")

@@ -590,7 +590,7 @@ def loads_or_is_refused(path: Path) -> None:
         assert math.isfinite(suite.measure.effective_timeout_s)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.one_of(TABLES, st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4)))
 def test_any_toml_is_a_suite_or_is_refused(tmp_path: Path, data: dict[str, Any]) -> None:
     path = tmp_path / "any.toml"
@@ -598,7 +598,7 @@ def test_any_toml_is_a_suite_or_is_refused(tmp_path: Path, data: dict[str, Any])
     loads_or_is_refused(path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200) | st.text(string.printable + "[]\"'=.", max_size=200).map(str.encode))
 def test_any_bytes_are_a_suite_or_are_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "any.toml"

@@ -231,7 +231,7 @@ def test_no_format_holds_what_a_terminal_obeys(name: str) -> None:
     assert found.isdisjoint({"Cc", "Cf", "Zl", "Zp"})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text(max_size=80))
 def test_any_text_keeps_to_its_place(text: str) -> None:
     report = hostile_report(f"{text.encode('utf-8', 'replace').decode()} x")

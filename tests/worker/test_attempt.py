@@ -15,6 +15,7 @@ from benchbox.worker import attempt
 from benchbox.worker.attempt import run_attempt
 from benchbox.worker.data import generate_images
 from tests.worker.tasks import IMAGES, SMALL_CNN, make_case, make_task, write_forward, write_model
+from tests.worker.watch import put_on
 
 
 def run(folder: Path, case: Case, **options: Any) -> RankResult:
@@ -45,7 +46,11 @@ def test_an_attempt_leaves_its_raw_times(tmp_path: Path) -> None:
 
 
 def test_windows_hold_all_measured_steps_and_nothing_else(tmp_path: Path) -> None:
-    rank = run(tmp_path, make_case(), max_measured_steps=200, ci_target_pct=1e-6, max_seconds=0.1)
+    # However fast or slow this machine is: a first window, of a tenth of the budget, cannot hold 500 steps,
+    # and nothing ends measuring before.
+    limits = {"min_measured_steps": 500, "max_measured_steps": 500, "ci_target_pct": 1e-6}
+    rank = run(tmp_path, make_case(), max_seconds=0.1, **limits)
+    assert len(rank.step_time_ns) == 500
     assert sum(window.num_steps for window in rank.windows) == len(rank.step_time_ns)
     assert len(rank.windows) > 1
     first = 0
@@ -172,7 +177,10 @@ def test_a_loss_that_is_no_number_is_invalid(tmp_path: Path, value: str) -> None
     assert rank.memory is not None
 
 
-def test_a_loss_that_becomes_no_number_on_the_way_is_invalid(tmp_path: Path) -> None:
+def test_a_loss_that_becomes_no_number_on_the_way_is_invalid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_on(monkeypatch, lambda step: 1_000_000)  # how many steps a block has depends on how long they take
     model = write_forward(
         tmp_path,
         """

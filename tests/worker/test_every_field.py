@@ -79,6 +79,7 @@ BASE_SETTINGS: dict[str, Any] = {
     "num_phase_steps": 3,
     "num_trajectory_steps": 2,
     "num_threads": 1,
+    "repetitions": 1000,  # time enough for all passes on any machine: other settings say how long they are
 }
 SETTINGS_CHANGES: dict[str, dict[str, Any]] = {
     "max_seconds": {"max_seconds": 3.0},

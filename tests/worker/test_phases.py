@@ -41,7 +41,7 @@ def test_the_wait_for_input_is_a_phase_of_its_own() -> None:
 def test_phases_are_summed_over_the_micro_batches_of_a_step(tmp_path: Path, accumulation: int) -> None:
     model = write_forward(tmp_path, "import time; time.sleep(0.02)")
     case = make_case(IMAGES, model=model, gradient_accumulation_steps=accumulation)
-    phases = time_phases(SingleEngine(case, CPU, (str(tmp_path),)), batches(case), 2)
+    phases = time_phases(SingleEngine(case, CPU, (str(tmp_path),)), batches(case), 3)
     assert phases.forward_ns >= accumulation * WAIT_NS
     assert phases.input_wait_ns < phases.forward_ns
 

