@@ -28,6 +28,7 @@ from benchbox.analyze.predict_groups import (
 from benchbox.analyze.predict_interval import (
     MAX_INTERVAL_RATIO,
     TUNED_FACTOR,
+    UNSTATED_FACTOR,
     USUAL_RESIDUAL,
     Step,
     log_half_widths,
@@ -43,6 +44,7 @@ from benchbox.stats import median
 MAX_BATCH_FACTOR = 8.0
 # Of the residuals of all workloads: how many of its own a table needs until they count as much as the usual.
 _PRIOR_WORKLOADS = 8
+_ENOUGH_WITNESSES = 3
 
 
 class _Task(NamedTuple):
@@ -212,6 +214,12 @@ def _pair(
         software_factor=software_factor(first),
         batch_factor=None if half_stated else batch_factor,
     )
+    below = halves.below
+    # Nothing in a table tells of throttling or a wrong setting. With few witnesses none can be said to be the
+    # odd one, and half of what they say is never excluded; equal chips under one stated software are nearer.
+    is_near = step_kind(source, target) == "same chip" and software_factor(first) < UNSTATED_FACTOR
+    if task.belief.num_witnesses < _ENOUGH_WITNESSES and not step.tuned and not is_near:
+        below = max(below, math.log(2))
     return GradedPair(
         model=first.model,
         precision=group.wording,
@@ -223,7 +231,7 @@ def _pair(
         batch_per_device=batch,
         measured=math.exp(measured),
         predicted=math.exp(center),
-        low=math.exp(center - halves.below),
+        low=math.exp(center - below),
         high=math.exp(center + halves.above),
         kind=step_kind(source, target),
         num_witnesses=task.belief.num_witnesses,
