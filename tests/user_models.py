@@ -48,6 +48,22 @@ class FailsOnDenormals(nn.Module):
         return self.inner(x)
 
 
+class TroubleOnceTrained(nn.Module):
+    """Trains well; the next model of the same process is built after measuring, and then trouble comes."""
+
+    has_trained = False
+
+    def __init__(self, trouble: Callable[[], object]) -> None:
+        super().__init__()
+        if TroubleOnceTrained.has_trained:
+            trouble()
+        self.inner = good()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        TroubleOnceTrained.has_trained = True
+        return self.inner(x)
+
+
 class TroubleOnRankOne(nn.Module):
     """Trains well for a few steps; then ``trouble`` comes over rank 1, while the others go on."""
 
@@ -92,6 +108,14 @@ def segfaults() -> nn.Module:
     _start_a_child()
     ctypes.string_at(0)
     raise AssertionError("unreachable")
+
+
+def segfaults_after_measuring() -> nn.Module:
+    return TroubleOnceTrained(lambda: ctypes.string_at(0))
+
+
+def hangs_after_measuring() -> nn.Module:
+    return TroubleOnceTrained(_sleep_for_ever)
 
 
 def ends_the_process() -> nn.Module:

@@ -15,6 +15,7 @@ from benchbox.analyze.predictions import (
     by_batch,
     by_channels_last,
     by_fusing,
+    by_half_the_collectives,
     by_keeping_activations,
     by_precision,
     by_removing,
@@ -196,35 +197,42 @@ def _tuned_allocator(known: Known) -> Advice:
 
 def _fewer_collectives(known: Known) -> Advice:
     case, share = known.case, known.share("communication")
+    speedup = by_half_the_collectives(share, known.share("optimizer"))
     if case.strategy in ("ddp", "zero1"):
         words = (
             "twice the gradient accumulation steps, so that there are half as many collectives for a sample: "
             f"they are {100 * share:.0f} % of the step"
         )
         value = 2 * case.gradient_accumulation_steps
-        # What was between two collectives is done twice; the optimizer, too, runs half as often.
-        once = 2 / (2 - share)
-        fixed = min(0.9, share + known.share("optimizer"))
-        speedup = Interval(low=1 + 0.5 * (once - 1), high=1.05 * 2 / (2 - fixed))
         return _promise(words, "gradient_accumulation_steps", value, speedup)
+    factor = _fitting_factor(known, 2)
+    if factor == 1:
+        words = (
+            f"a faster link between the devices: collectives are {100 * share:.0f} % of the step, and a "
+            "larger batch, with which a sample would cost fewer, does not fit by the estimate"
+        )
+        return words, None
     words = (
         f"a larger batch, so that a sample costs fewer collectives: they are {100 * share:.0f} % of the step"
     )
-    fixed = min(0.95, share + known.share("optimizer"))
-    once = 2 / (2 - share)
-    speedup = Interval(low=1 + 0.5 * (once - 1), high=1.05 * 2 / (2 - fixed))
-    return _promise(words, "per_device_batch_size", 2 * case.per_device_batch_size, speedup)
+    return _promise(words, "per_device_batch_size", factor * case.per_device_batch_size, speedup)
 
 
-def _larger_batch(known: Known) -> Advice:
-    factor = 4 if known.share("optimizer") + known.share("host-launch") > 0.6 else 2
+def _fitting_factor(known: Known, factor: int) -> int:
+    """``factor``, or as often half of it as the estimate says that so many times the batch do not fit."""
     estimate, batch = known.gathered.estimate, known.case.per_device_batch_size
     if estimate is not None and estimate.largest_per_device_batch_size is not None:
         while factor > 1 and factor * batch > estimate.largest_per_device_batch_size:
             factor //= 2
+    return factor
+
+
+def _larger_batch(known: Known) -> Advice:
+    batch = known.case.per_device_batch_size
+    fixed = known.share("optimizer") + known.share("host-launch")
+    factor = _fitting_factor(known, 4 if fixed > 0.6 else 2)
     if factor == 1:
         return None, None
-    fixed = known.share("optimizer") + known.share("host-launch")
     speedup = by_batch(known.gathered, known.places_of_step(), factor, fixed)
     words = (
         f"{factor} times the batch: what every step costs however many samples it has is then spent on more "

@@ -139,7 +139,7 @@ def _refuse_too_many(num_rows: int, job: PlanJob) -> None:
 
 
 def _cases(reports: Sequence[Report], job: PlanJob) -> list[Measured]:
-    cases = measured_cases(reports, None)
+    cases = measured_cases(reports)
     models = list(dict.fromkeys(case.case.model for case in cases))
     if not models:
         raise BadInputError("no case of the reports ended `ok`; a plan needs one that was measured")

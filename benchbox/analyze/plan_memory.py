@@ -29,7 +29,8 @@ _ELSEWHERE = (1.0, 1.1)
 _BY_FORMULA = (0.75, 1.25)
 # Bytes a parameter: weights and gradients in fp32 and two moments, as one device holds them.
 _WHOLE = 16
-_BUCKET_BYTES = 5e8
+# DeepSpeed's, in elements of the case's precision.
+_BUCKET_ELEMENTS = 5e8
 
 
 class Peak(NamedTuple):
@@ -86,7 +87,7 @@ def need(own: Sequence[Measured], strategy: Strategy, batch: int, source: Measur
         return Need(known, None, 0.0)
     states = _states(strategy, source.case.precision)
     num = source.num_parameters
-    bucket = _BUCKET_BYTES * _element_bytes(source.case.precision) if strategy.startswith("zero") else 0.0
+    bucket = _BUCKET_ELEMENTS * _element_bytes(source.case.precision) if strategy.startswith("zero") else 0.0
     fixed = max(0.0, around.high - _WHOLE * num) + states.fixed * num + bucket
     return Need(known, fixed, states.divided * num)
 

@@ -109,16 +109,13 @@ def ran_out(reports: Sequence[Report]) -> list[RanOut]:
     ]
 
 
-def measured_cases(reports: Sequence[Report], model: str | None) -> list[Measured]:
-    """The ``ok`` cases of ``reports`` that tell of devices, of ``model`` where it is given."""
+def measured_cases(reports: Sequence[Report]) -> list[Measured]:
+    """The ``ok`` cases of ``reports`` that tell of devices."""
     return [
         _measured(report, result)
         for report in reports
         for result in report.cases
-        if result.outcome == "ok"
-        and result.summary
-        and (model is None or result.case.model == model)
-        and not shared_one_host(report, result)
+        if result.outcome == "ok" and result.summary and not shared_one_host(report, result)
     ]
 
 

@@ -63,6 +63,18 @@ def by_batch(
     return Interval(low=gain(low) * (1 - _SLACK), high=gain(high) * (1 + _SLACK / 2))
 
 
+def by_half_the_collectives(share: float, optimizer: float) -> Interval:
+    """Half as many collectives for a sample, of which ``share`` of the step is.
+
+    At the least half of what that saves: what was between two is done twice. At the most all of it, with the
+    ``optimizer``'s share, which runs half as often too. Twice the rate is the end of it: a step that
+    takes as long for twice the samples.
+    """
+    once = 2 / (2 - share)
+    both = min(1.0, share + optimizer)
+    return Interval(low=1 + 0.5 * (once - 1), high=min(2.0, (1 + _SLACK / 2) * 2 / (2 - both)))
+
+
 def by_precision(
     gathered: Gathered,
     places: Sequence[Place],

@@ -1,8 +1,9 @@
 """The command line: parsing, printing, exit codes. Nothing else prints or exits.
 
 One module a command. Heavy imports stay inside the commands, so that ``--help`` is quick; torch is never
-imported here. Exit codes: 0 done; 1 the run finished but no case was ``ok``, or a machine of
-several was lost; 2 bad input; 130 Ctrl-C.
+imported here. Exit codes: 0 done; 1 the run finished but no case was ``ok``, a machine of several was lost,
+or a comparison found a regression; 2 bad input; 3 a comparison cannot be made or, with ``--strict``, not be
+told; 130 Ctrl-C.
 """
 
 from __future__ import annotations

@@ -155,6 +155,7 @@ def _result(
     windows = first.windows if first is not None else ()
     devices, host = sampler.telemetry(windows) if sampler is not None else ((), None)
     reason = verdict.reason
+    was_cut_short = verdict.outcome == "ok" and reason is not None  # how long its last pass took is unknown
     if verdict.outcome == "ok" and sampler is not None and sampler.failure is not None:
         reason = "; ".join(filter(None, [reason, f"telemetry is not whole: {sampler.failure}"]))
     return AttemptResult(
@@ -165,7 +166,7 @@ def _result(
         stderr_tail=None if verdict.outcome == "ok" else _stderr_tail(Path(task.attempt_dir), verdict),
         started_at=started_at.isoformat(timespec="seconds"),
         duration_s=duration_s,
-        overhead_s=None if first is None else _overhead_s(first, duration_s),
+        overhead_s=None if first is None or was_cut_short else _overhead_s(first, duration_s),
         ranks=ranks,
         devices=devices,
         host=host,

@@ -12,6 +12,7 @@ import msgspec
 
 from benchbox.errors import WorkerStartError
 from benchbox.measure.detect import detect_devices
+from benchbox.measure.host_facts import host_facts
 from benchbox.measure.launch import WorkerServer, stderr_tail
 from benchbox.plan.hardware import load_profiles, match_profile
 from benchbox.schema import Case, CaseEstimate, Environment, EstimateTask, HardwareProfile
@@ -40,8 +41,6 @@ def device_of_profile(profile: HardwareProfile) -> EstimateDevice:
 
 def detected_device() -> EstimateDevice:
     """This machine's first GPU, or its CPU where the driver shows none."""
-    from benchbox.measure.host_facts import host_facts
-
     devices, _ = detect_devices()
     if len(devices) > 1:
         gpu = devices[1]

@@ -8,10 +8,7 @@ from typing import NamedTuple
 
 import psutil
 
-from benchbox.measure.host_facts import host_facts
 from benchbox.measure.processes import ProcessTree
-
-__all__ = ["HostSample", "HostWatch", "host_facts"]
 
 
 class HostSample(NamedTuple):

@@ -97,9 +97,9 @@ def judge(task: WorkerTask, ranks: Sequence[RankResult], exits: Mapping[int, int
     failed = sorted((r for r in ranks if r.outcome != "ok"), key=lambda rank: rank.finished_at_ns)
     all_measured = len(ranks) == len(task.local_ranks) and not failed
     if ending.timed_out:
-        return _too_late(task, ending, all_measured=several and all_measured)
+        return _too_late(task, ending, all_measured=all_measured)
     if all_measured:
-        return Verdict("ok", _cut_short(exits) if several else None)
+        return Verdict("ok", _cut_short(exits, several=several, kernel_killed=ending.kernel_killed))
     causes = [rank for rank in failed if not (rank.reason or "").startswith(CONSEQUENCE)]
     if causes:
         return _by_own_word(causes[0], failed, several=several)
@@ -114,7 +114,7 @@ def judge(task: WorkerTask, ranks: Sequence[RankResult], exits: Mapping[int, int
 
 
 def _too_late(task: WorkerTask, ending: Ending, *, all_measured: bool) -> Verdict:
-    """What several ranks have measured stands, as where one of them dies in a later pass."""
+    """What all ranks have measured stands, as where one of them dies in a later pass."""
     and_then = f"; {ending.status}" if isinstance(ending.status, str) else ""
     late = f"still running after {task.measure.effective_timeout_s:g} s{and_then}"
     if all_measured:
@@ -156,14 +156,12 @@ def _by_launcher(ending: Ending, *, several: bool) -> Verdict:
     return Verdict("crashed", f"torchrun could not start the ranks; its exit status was {status}")
 
 
-def _cut_short(exits: Mapping[int, int]) -> str | None:
+def _cut_short(exits: Mapping[int, int], *, several: bool, kernel_killed: bool) -> str | None:
     """What is to be said of ranks that have measured and then died in a later pass."""
-    died = {number: code for number, code in exits.items() if code < 0 and code not in _ENDED_BY_TORCHRUN}
-    died = died or {number: code for number, code in exits.items() if code == -signal.SIGKILL}
-    if not died:
-        return None
-    number = min(died)
-    return f"the passes after measuring ended early: {_how(number, died[number], several=True)}"
+    told_to_end = -signal.SIGTERM if several else 0  # by torchrun, which sends that first
+    died = {number: code for number, code in exits.items() if code < 0 and code != told_to_end}
+    blamed = _by_exit(died, several=several, kernel_killed=kernel_killed)
+    return None if blamed is None else f"the passes after measuring ended early: {blamed.reason}"
 
 
 def _how(number: int, code: int, *, several: bool) -> str:

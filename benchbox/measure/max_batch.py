@@ -195,8 +195,6 @@ def try_settings(settings: MeasureSettings) -> MeasureSettings:
         max_warmup_steps=_MAX_STEPS,
         min_measured_steps=3,
         max_measured_steps=_MAX_STEPS,
-        num_phase_steps=0,
-        num_trajectory_steps=0,
     )
 
 

@@ -19,6 +19,7 @@ _NO_PASSES = {
     "profile_step": False,
     "num_input_rounds": 0,
     "num_split_rounds": 0,
+    "num_communication_steps": 0,
     "ceiling_seconds": 0.0,
 }
 """Both sides are timed and nothing else; whether losses agree with fp32 is still looked at."""

@@ -86,7 +86,8 @@ class VersusRun:
         """Run rounds: the suite's repetitions of every case, then, as long as there is time, more of those
         that ``undecided`` names.
 
-        It is asked at :func:`looks` only, because each look is one more chance to be decided by luck.
+        It is asked at the rounds of :func:`next_look` only, because each look is one more chance to be
+        decided by luck.
         """
         deadline = time.monotonic() + max_seconds
         repetitions = self.suite.measure.repetitions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from benchbox.errors import BadInputError
@@ -26,19 +27,22 @@ def apply_suggestion(
         changes |= {"data_dir": None, "num_generated_images": None, "num_loader_workers": None}
     elif suggestion.axis == "world_size" and isinstance(suggestion.value, int) and suggestion.value > 1:
         changes["strategy"] = "ddp" if case.strategy == "single" else case.strategy
-    elif suggestion.axis not in _AXES or type(suggestion.value) is not _AXES[suggestion.axis]:
+    elif suggestion.axis not in _AXES:
         raise BadInputError(f"the suggestion `{suggestion.axis}` cannot be tried")
-    changed = replace(case, **changes)
+    try:
+        changed = msgspec.convert(msgspec.to_builtins(replace(case, **changes)), Case)
+    except msgspec.ValidationError as error:
+        raise BadInputError(f"the suggestion `{suggestion.axis}` cannot be tried: {error}") from None
     return replace(changed, case_id=case_id(changed)), settings
 
 
-_AXES: dict[str, type] = {
-    "precision": str,
-    "per_device_batch_size": int,
-    "gradient_checkpointing": bool,
-    "gradient_accumulation_steps": int,
-    "memory_format": str,
-    "compile": bool,
-    "strategy": str,
-    "num_loader_workers": int,
-}
+_AXES = (
+    "precision",
+    "per_device_batch_size",
+    "gradient_checkpointing",
+    "gradient_accumulation_steps",
+    "memory_format",
+    "compile",
+    "strategy",
+    "num_loader_workers",
+)

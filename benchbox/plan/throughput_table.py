@@ -33,11 +33,6 @@ class ThroughputTable(NamedTuple):
     rows: tuple[ThroughputRow, ...]
     left_out: tuple[LeftOut, ...]
 
-    @property
-    def num_rows(self) -> int:
-        """Of the file, those left out included."""
-        return len(self.rows) + sum(entry.num for entry in self.left_out)
-
 
 def read_throughput_table(path: Path) -> ThroughputTable:
     """Read ``path``.

@@ -33,7 +33,7 @@ def case_hints(result: CaseResult) -> tuple[str, ...]:
         _loss_hint(result),
         _flops_hint(result.attempts),
         _failed_passes_hint(result.attempts),
-        _telemetry_hint(result.attempts),
+        _ended_early_hint(result.attempts),
     ]
     return tuple(hint for hint in hints if hint is not None)
 
@@ -155,7 +155,8 @@ def _failed_passes_hint(attempts: Sequence[AttemptResult]) -> str | None:
     return f"the passes after measuring failed: {clean(given[0])}" if given else None
 
 
-def _telemetry_hint(attempts: Sequence[AttemptResult]) -> str | None:
-    """An attempt that is ``ok`` and yet has a reason: its telemetry ended early."""
+def _ended_early_hint(attempts: Sequence[AttemptResult]) -> str | None:
+    """An attempt that is ``ok`` and yet has a reason: its telemetry or its passes after measuring ended
+    early."""
     reasons = [attempt.reason for attempt in attempts if attempt.outcome == "ok" and attempt.reason]
     return clean(reasons[0]) if reasons else None

@@ -68,7 +68,8 @@ class MeasureSettings(Record, frozen=True, kw_only=True):
     telemetry_hz: Annotated[float, Meta(ge=0, le=50)] = 10.0
     """Samples a second; 0 turns telemetry off."""
     timeout_s: Annotated[float, Meta(gt=0, le=864_000)] | None = None
-    """An attempt that lasts longer is ended as ``timeout``; ``None``: 5 x max_seconds + 120."""
+    """An attempt that lasts longer is ended, as ``timeout`` if it was not measured by then; ``None``:
+    5 x max_seconds + 120."""
     host_allocator: HostAllocator = "tuned"
     num_threads: PositiveInt | None = None
     """Arithmetic threads of the worker; ``None``: one for each physical core that it may use."""

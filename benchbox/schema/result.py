@@ -157,7 +157,7 @@ class JournalLine(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Report(Record, frozen=True, kw_only=True):
-    """``report.json``: one run of one suite on one machine."""
+    """``report.json``: one run of one suite, on one machine or on several alike."""
 
     schema_version: PositiveInt
     benchbox_version: str

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,24 @@ class RankRecord:
             SystemExit: it cannot be written. That is no outcome of the case, and the controller must not take
                 it for one.
         """
-        rank = RankResult(outcome=outcome, reason=reason, finished_at_ns=time.monotonic_ns(), **self.fields)
         try:
-            write_aside(self._path, msgspec.json.encode(rank))
+            self._write(outcome, reason, self.fields)
         except OSError as error:
             raise SystemExit(os.EX_IOERR) from error
+
+    def write_so_far(self) -> None:
+        """Leave what there is: the passes to come may end this process, or take it past its time.
+
+        Where it cannot be written the passes go on. The word at the end counts, and tells of a full disk.
+        """
+        outcome, reason = _outcome(self.fields)
+        ended = {"extra_passes_failed_reason": "the process was ended during its extra passes"}
+        with contextlib.suppress(OSError):
+            self._write(outcome, reason, self.fields | ended)
+
+    def _write(self, outcome: Outcome, reason: str | None, fields: Mapping[str, Any]) -> None:
+        rank = RankResult(outcome=outcome, reason=reason, finished_at_ns=time.monotonic_ns(), **fields)
+        write_aside(self._path, msgspec.json.encode(rank))
 
 
 def write_aside(path: Path, data: bytes) -> None:
@@ -145,28 +158,24 @@ def _run(
     )
     del engine, batches
     try:
-        if ranks.world_size > 1:
-            _write_so_far(record)
+        record.write_so_far()
         for found in passes:
             fields |= found
             fields["extra_passes_s"] = time.monotonic() - started_at
-            if ranks.world_size > 1:
-                _write_so_far(record)
+            record.write_so_far()
     except Exception as error:  # noqa: BLE001 - what was measured before stays measured
         traceback.print_exc()
         fields["extra_passes_s"] = time.monotonic() - started_at
         fields["extra_passes_failed_reason"] = classify(error, has_peers=ranks.world_size > 1)[1]
+    return _outcome(fields)
+
+
+def _outcome(fields: Mapping[str, Any]) -> tuple[Outcome, str | None]:
+    """Of a rank that has measured: only losses that were compared can still take that away."""
     check = fields.get("loss_check")
     if check is not None and check.agrees_with_fp32 is False:
         return "invalid", check.reason
     return "ok", None
-
-
-def _write_so_far(record: RankRecord) -> None:
-    """Should another rank end in the passes to come, torchrun ends this process too: leave what there is."""
-    record.fields["extra_passes_failed_reason"] = "the process was ended during its extra passes"
-    record.write("ok", None)
-    record.fields["extra_passes_failed_reason"] = None
 
 
 def _uuid(device: torch.device) -> str | None:

@@ -132,7 +132,7 @@ def _fits(needed: Interval, usable_bytes: int, limit_bytes: int) -> bool | None:
 def _put_together(case: Case, memory: StepMemory, layout: Layout, around: Surroundings) -> MemoryEstimate:
     trace, batch_size = memory.trace, case.per_device_batch_size
     sizes = layout.sizes(memory, batch_size)
-    untraced = _untraced_batches_bytes(case, memory, batch_size)
+    untraced = _untraced_batches_bytes(case, memory, around, batch_size)
     allocated, reserved, device = _peaks(case, memory, layout, around, batch_size)
     return MemoryEstimate(
         parameters_bytes=peak_of(("parameter",), trace, sizes),
@@ -152,9 +152,12 @@ def _put_together(case: Case, memory: StepMemory, layout: Layout, around: Surrou
     )
 
 
-def _untraced_batches_bytes(case: Case, memory: StepMemory, batch_size: int) -> int:
-    """Micro-batches that lie on the device beside those that were traced; they only lie there."""
-    if case.data != "device":
+def _untraced_batches_bytes(case: Case, memory: StepMemory, around: Surroundings, batch_size: int) -> int:
+    """Micro-batches that lie on the device beside those that were traced; they only lie there.
+
+    A GPU gets them one by one where they do not lie there from the start. A CPU's memory has them all.
+    """
+    if around.is_gpu and case.data != "device":
         return 0
     trace = memory.trace
     batches = [
@@ -172,7 +175,7 @@ def _peaks(
     standing = (
         layout.communication_bytes,
         layout.gathered_bytes,
-        _untraced_batches_bytes(case, memory, batch_size),
+        _untraced_batches_bytes(case, memory, around, batch_size),
     )
     alive = bytes_alive_at_peak(trace, sizes, is_rounded=around.is_gpu) + sum(standing)
     states = sum(peak_of((kind,), trace, sizes) for kind in ("parameter", "gradient", "optimizer"))

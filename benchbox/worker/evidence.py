@@ -92,7 +92,9 @@ def collect_evidence(
     num_steps = ranks.agree(turns.steps_a_turn(budget.step_s))
     if case.data != "device":
         num_buffered = num_buffered_steps(case)
-        round_s = 2 * (num_buffered + 2 * num_steps) * budget.step_s
+        num_own = num_buffered + turns.steps_of_a_turn(num_steps, engine.device)
+        num_ready = num_steps * turns.steps_of_a_turn(1, engine.device)
+        round_s = 2 * (num_own + num_ready) * budget.step_s
         num_rounds = ranks.agree(budget.rounds(settings.num_input_rounds, round_s, 0.0, 0.6))
         if num_rounds:
             yield {
@@ -108,7 +110,7 @@ def collect_evidence(
 
     # A compiled model would be compiled anew for the other shape.
     if case.per_device_batch_size > 1 and not case.compile:
-        round_s = turns.STEPS_A_ROUND * num_steps * budget.step_s
+        round_s = turns.TURNS_A_ROUND * turns.steps_of_a_turn(num_steps, engine.device) * budget.step_s
         num_rounds = ranks.agree(budget.rounds(settings.num_split_rounds, round_s, 2 * budget.step_s, 1.0))
         if num_rounds:
             yield {"batch_split": batch_split.split_batch(engine, batch, num_steps, num_rounds)}

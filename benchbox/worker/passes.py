@@ -22,7 +22,7 @@ from benchbox.worker.ranks import Ranks
 from benchbox.worker.trajectory import check_losses
 
 _SHARE_OF_TIMEOUT = 0.6
-"""Of the time after which an attempt counts as hung, for all before the losses are compared."""
+"""Of the time after which an attempt counts as hung: by then steps without collectives shall be over."""
 
 
 def extra_passes(

@@ -184,10 +184,9 @@ def _children() -> list[int]:
     return found
 
 
-def _kill_group(leader: int | None) -> None:
-    if leader is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(leader, signal.SIGKILL)
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _fork(command: Command) -> tuple[int, int]:

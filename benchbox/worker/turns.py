@@ -11,8 +11,8 @@ from benchbox.schema import Interval
 from benchbox.stats import mean, mean_interval
 from benchbox.worker.clock import make_clock
 
-STEPS_A_ROUND = 4
-"""Turns of a round: one, other, other, one."""
+TURNS_A_ROUND = 4
+"""One, other, other, one."""
 _TURN_S = 0.02  # a turn is about this long, so that the clock is not what is measured
 _MAX_STEPS_A_TURN = 50
 
@@ -26,10 +26,15 @@ def steps_a_turn(step_s: float) -> int:
     return max(1, min(_MAX_STEPS_A_TURN, math.ceil(_TURN_S / max(step_s, 1e-6))))
 
 
+def steps_of_a_turn(num_steps: int, device: torch.device) -> int:
+    """How many steps a turn that times ``num_steps`` takes in all: on a GPU one goes before."""
+    return num_steps + (1 if device.type == "cuda" else 0)
+
+
 def time_turn(step: Step, device: torch.device, num_steps: int) -> float:
     """The mean time of ``num_steps`` steps in a row, in ns."""
     clock = make_clock(device, 1)
-    if device.type == "cuda":
+    for _ in range(steps_of_a_turn(num_steps, device) - num_steps):
         step()  # the wait before has emptied the launch queue
     clock.start()
     for _ in range(num_steps):

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from benchbox.analyze.causes import find_causes
 from benchbox.analyze.diagnose import diagnose_case
 from benchbox.analyze.gathered import gather
-from benchbox.analyze.predictions import by_batch
+from benchbox.analyze.predictions import by_batch, by_half_the_collectives
 from benchbox.analyze.roofline import places, rates
 from benchbox.schema import (
     THROTTLE_REASONS,
@@ -102,6 +102,20 @@ def split(fixed: float) -> BatchSplit:
         fixed_interval_ns=Interval(low=fixed * STEP_NS * 0.9, high=fixed * STEP_NS * 1.1),
         per_sample_ns=round(each),
         per_sample_interval_ns=Interval(low=0.9 * each, high=1.1 * each),
+    )
+
+
+def exposed(time_ms: float) -> Communication:
+    """Collectives that nothing hides for so much of a step of ten milliseconds."""
+    return Communication(
+        num_steps_on=12,
+        num_steps_off=12,
+        step_time_on_ns=STEP_NS,
+        step_time_off_ns=round(STEP_NS - time_ms * MS),
+        exposed_ns=round(time_ms * MS),
+        exposed_interval_ns=Interval(low=(time_ms - 0.5) * MS, high=(time_ms + 0.5) * MS),
+        bytes_per_step=766_768_544,
+        bytes_formula="2 (W - 1) / W of the gradients",
     )
 
 
@@ -254,18 +268,53 @@ def test_input_is_told_by_leaving_it_out() -> None:
     assert found.suggestion.predicted_speedup.high == pytest.approx(2.0)  # twice the processes
 
 
+@pytest.mark.parametrize(("largest", "advised"), [(None, 64), (64, 64), (63, None)])
+def test_a_larger_batch_for_fewer_collectives_is_advised_only_where_it_fits(
+    largest: int | None, advised: int | None
+) -> None:
+    case = make_case(strategy="zero3", world_size=2)
+    estimate = replace(
+        estimate_of(standing_gib=10, activations_gib=20), largest_per_device_batch_size=largest
+    )
+    found = diagnosed(case, communication=exposed(6), profile=profiled(*PRODUCTS), estimate=estimate)
+    assert found.bottleneck == "communication"
+    assert (None if found.suggestion is None else found.suggestion.value) == advised
+    assert found.next_step is not None
+    assert ("does not fit" in found.next_step) == (advised is None)
+
+
+@pytest.mark.parametrize(
+    ("share", "optimizer", "low", "high"),
+    [
+        (0.6, 0.0, 1 + 0.5 * (2 / 1.4 - 1), 1.05 * 2 / 1.4),
+        (0.6, 0.2, 1 + 0.5 * (2 / 1.4 - 1), 1.05 * 2 / 1.2),
+        (0.8, 0.7, 1 + 0.5 * (2 / 1.2 - 1), 2.0),  # shares overlap; twice the rate is the end of it
+    ],
+)
+def test_half_the_collectives_save_at_most_what_they_and_the_optimizer_take(
+    share: float, optimizer: float, low: float, high: float
+) -> None:
+    found = by_half_the_collectives(share, optimizer)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_half_the_collectives_promise_the_same_however_they_are_saved() -> None:
+    suggestions = [
+        diagnosed(
+            make_case(strategy=strategy, world_size=2),
+            communication=exposed(8),
+            profile=profiled(*UPDATING),
+        ).suggestion
+        for strategy in ("ddp", "zero3")
+    ]
+    ddp, zero3 = (suggestion for suggestion in suggestions if suggestion is not None)
+    assert (ddp.axis, zero3.axis) == ("gradient_accumulation_steps", "per_device_batch_size")
+    assert ddp.predicted_speedup == zero3.predicted_speedup
+
+
 def test_collectives_are_told_by_leaving_them_out() -> None:
     case = make_case(strategy="ddp", world_size=2)
-    communication = Communication(
-        num_steps_on=12,
-        num_steps_off=12,
-        step_time_on_ns=STEP_NS,
-        step_time_off_ns=4 * MS,
-        exposed_ns=6 * MS,
-        exposed_interval_ns=Interval(low=5.5 * MS, high=6.5 * MS),
-        bytes_per_step=766_768_544,
-        bytes_formula="2 (W - 1) / W of the gradients",
-    )
+    communication = exposed(6)
     found = diagnosed(case, communication=communication, profile=profiled(*PRODUCTS))
     assert told(found) == ("communication", "sure")
     assert found.suggestion is not None

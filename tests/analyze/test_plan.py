@@ -438,7 +438,7 @@ def test_a_strategy_that_shards_fits_where_one_device_does_not() -> None:
 
 def test_memory_by_formula_is_that_of_the_documentation() -> None:
     """Of 60 GiB, 48 GB are states; stage 3 divides 20 bytes a parameter, and has a bucket of 1 GB."""
-    source = measured_cases([sharded("zero3")], None)[0]
+    source = measured_cases([sharded("zero3")])[0]
     own = need([], "zero3", 4, source, "L40S")
     assert own.fixed == 60 * 2**30 - 16 * 3e9 + 2 * 5e8
     assert own.divided == 20 * 3e9

@@ -164,7 +164,7 @@ def test_a_device_of_more_arithmetic_and_no_more_bandwidth_updates_no_faster() -
 def test_the_update_is_told_by_kernels_then_by_the_phase_then_by_bytes() -> None:
     def told(**rank: Any) -> float | None:
         one = result(100.0, per_device_batch_size=10, rank=rank)  # a step of 100 ms
-        return measured_cases([report("T4", one)], None)[0].optimizer_s
+        return measured_cases([report("T4", one)])[0].optimizer_s
 
     kernels = ProfiledStep(
         step_time_ns=200_000_000,
@@ -282,7 +282,7 @@ def test_bytes_by_the_number_of_micro_batches(
 ) -> None:
     """In GB; as ``collectives()`` of each strategy has it."""
     case = result(100.0, per_device_batch_size=8, precision=precision, rank=with_parameters(num_parameters))
-    own = measured_cases([report("H100-SXM5-80GB", case)], None)
+    own = measured_cases([report("H100-SXM5-80GB", case)])
     target = ("H100-SXM5-80GB", profile("H100-SXM5-80GB"), None)
     found = collectives(own, strategy, 8, target, measured_rate(own[0]))
     assert found.gigabytes == pytest.approx(one)
@@ -299,7 +299,7 @@ def test_bytes_by_the_number_of_micro_batches(
     )
     assert two.summary is not None
     two = replace(two, summary=replace(two.summary, communication_bytes_per_step=3 * 10**9))
-    counted = measured_cases([report("H100-SXM5-80GB", case, two)], None)
+    counted = measured_cases([report("H100-SXM5-80GB", case, two)])
     told = collectives(counted, strategy, 8, target, measured_rate(counted[0]))
     assert told.gigabytes is not None
     assert told.gigabytes * told.repeated(3) == pytest.approx(6.0)
@@ -434,13 +434,13 @@ def test_a_target_with_a_report_of_other_software_is_one_too() -> None:
 def test_between_two_batches_the_time_of_a_step_is_a_straight_line() -> None:
     """10 ms and 1 ms a sample: 18 ms with 8 samples, 42 with 32, and so 26 with 16."""
     steps_s = {8: 0.018, 32: 0.042}
-    cases = measured_cases([simple_report(rates={b: b / s for b, s in steps_s.items()})], None)
+    cases = measured_cases([simple_report(rates={b: b / s for b, s in steps_s.items()})])
     between = interpolate(cases, 16)
     assert between is not None
     assert between.step_s == pytest.approx(0.026)
     by_powers = math.sqrt(8 / 0.018 * 32 / 0.042)  # 16 lies in the middle of 8 and 32
     assert abs(math.log(by_powers) - between.log_rate) < between.log_half
-    flat = interpolate(measured_cases([simple_report(rates={8: 500.0, 32: 500.0})], None), 16)
+    flat = interpolate(measured_cases([simple_report(rates={8: 500.0, 32: 500.0})]), 16)
     assert flat is not None
     assert math.exp(flat.log_rate) == pytest.approx(500)
     assert flat.log_half == pytest.approx(cases[0].log_half + 0.03)
@@ -454,7 +454,7 @@ def test_the_memory_of_a_batch_between_two_is_the_larger_ones() -> None:
         result(1000.0, per_device_batch_size=64, peak_bytes=20 * 2**30, **fields),
         result(1200.0, per_device_batch_size=256, peak_bytes=70 * 2**30, **fields),
     ]
-    own = measured_cases([report("A100-SXM4-80GB", *cases)], None)
+    own = measured_cases([report("A100-SXM4-80GB", *cases)])
     between = interpolate(own, 96)
     assert between is not None
     assert between.source.case.per_device_batch_size == 64
@@ -512,7 +512,7 @@ def test_a_larger_cache_may_pass_the_sources_bytes() -> None:
     )
     step = ProfiledStep(step_time_ns=101, operators=operators)
     cases = [result(1000.0, per_device_batch_size=64, rank={"profile": step})]
-    source = measured_cases([report("A100-SXM4-80GB", *cases)], None)[0]
+    source = measured_cases([report("A100-SXM4-80GB", *cases)])[0]
     for gpu, mib in (("A30", 10 * 16 + 2 * 976), ("L40S", 2 * 832)):
         target = profile(gpu)
         assert target.memory_bandwidth_gb_per_s is not None
@@ -521,4 +521,4 @@ def test_a_larger_cache_may_pass_the_sources_bytes() -> None:
         assert log_roofline(source, replace(target, l2_mib=None)) == math.inf
     # At 64 samples in 0.64 ms 2,039 GB/s carry 1.3 GB, and 1.98 GB are beyond the A100's own cache of 40 MiB.
     quick = report("A100-SXM4-80GB", result(1e5, per_device_batch_size=64, rank={"profile": step}))
-    assert log_roofline(measured_cases([quick], None)[0], profile("L40S")) == math.inf
+    assert log_roofline(measured_cases([quick])[0], profile("L40S")) == math.inf

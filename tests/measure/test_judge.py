@@ -153,7 +153,30 @@ def test_what_all_ranks_have_measured_stands_when_the_passes_after_it_take_too_l
         None,
     )
     assert judge(task_of(2), both[:1], {}, ending).outcome == "timeout"
-    assert judge(task_of(1, strategy="single"), both[:1], {}, ending).outcome == "timeout"
+    for strategy in ("single", "ddp"):
+        assert judge(task_of(1, strategy=strategy), both[:1], {0: KILL}, ending).outcome == "ok"
+        assert judge(task_of(1, strategy=strategy), [], {0: KILL}, ending).outcome == "timeout"
+    wrong = rank_of(0, "invalid", "losses differ")
+    assert judge(task_of(1, strategy="single"), [wrong], {0: KILL}, ending).outcome != "ok"
+
+
+@pytest.mark.parametrize(
+    ("code", "kernel_killed", "how"),
+    [
+        (SEGV, False, "the worker was ended by SIGSEGV"),
+        (TERM, False, "the worker was ended by SIGTERM"),
+        (KILL, True, "the kernel killed the worker because host memory ran out"),
+        (0, False, None),
+    ],
+)
+def test_what_a_worker_alone_has_measured_stands_when_it_dies_after_that(
+    code: int, kernel_killed: bool, how: str | None
+) -> None:
+    ending = Ending(code, timed_out=False, kernel_killed=kernel_killed)
+    reason = None if how is None else f"the passes after measuring ended early: {how}"
+    for strategy in ("single", "ddp"):
+        verdict = judge(task_of(1, strategy=strategy), [rank_of(0)], {0: code}, ending)
+        assert verdict == ("ok", reason, None)
 
 
 def test_what_ranks_left_is_read_by_rank_and_what_is_not_whole_is_not_there(tmp_path: Path) -> None:

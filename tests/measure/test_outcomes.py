@@ -16,6 +16,8 @@ EXPECTED: dict[str, tuple[Outcome, str, str | None]] = {
     "raises_memory_error": ("oom", "MemoryError", "in raises_memory_error"),
     "allocates_beyond_its_limit": ("oom", "can't allocate memory", "in allocates_beyond_its_limit"),
     "hangs": ("timeout", "still running after 20 s", None),
+    "hangs_after_measuring": ("ok", "ended early: still running after 20 s", None),
+    "segfaults_after_measuring": ("ok", "ended early: the worker was ended by SIGSEGV", None),
     "segfaults": ("crashed", "ended by SIGSEGV", "in segfaults"),
     "ends_the_process": ("crashed", "left no result; its exit status was 7", None),
     "calls_sys_exit": ("crashed", "SystemExit: there is nothing", "SystemExit: there is nothing"),
@@ -31,7 +33,8 @@ EXPECTED: dict[str, tuple[Outcome, str, str | None]] = {
     "is_not_there": ("crashed", "has no attribute 'is_not_there'", "AttributeError"),
     "reads_fp16": ("unsupported", "fp16 training on a CPU", None),
 }
-BAD = [name for name, (outcome, *_) in EXPECTED.items() if outcome != "ok"]
+GOOD = [name for name, (outcome, *_) in EXPECTED.items() if outcome == "ok"]
+BAD = [name for name in EXPECTED if name not in GOOD]
 FP16 = '\n[[include]]\nmodel = "mlp"\nsizes = [16, 8, 4]\nprecision = "fp16"\n'
 
 
@@ -103,7 +106,8 @@ def test_the_suite_goes_on_after_every_failure(course: Course) -> None:
         assert (kind, next_kind) == ("started", "ended")
         assert (name, number) == tuple(what)
     assert {name for _, name, _ in course.events} == set(EXPECTED)
-    assert course.events[-2:] == [("started", "good", 1), ("ended", "good", 1)]
+    last = course.events[-2 * len(GOOD) :]
+    assert sorted(last) == sorted((kind, name, 1) for kind in ("started", "ended") for name in GOOD)
 
 
 def test_no_process_of_an_attempt_outlives_it(course: Course) -> None:
@@ -122,9 +126,23 @@ def test_what_a_terminal_would_obey_is_gone_from_stderr_and_reason(course: Cours
 def test_every_attempt_is_in_the_journal_and_the_report_says_so(course: Course) -> None:
     assert course.report is not None
     assert course.report.complete
-    assert len(course.journal) == len(EXPECTED) + 1
+    assert len(course.journal) == len(EXPECTED) + len(GOOD)
     in_report = [attempt for case in course.report.cases for attempt in case.attempts]
     assert sorted(course.journal, key=repr) == sorted(in_report, key=repr)
     outcomes = {factory_of(case.case.model): case.outcome for case in course.report.cases}
     assert outcomes == {name: outcome for name, (outcome, *_) in EXPECTED.items()}
-    assert [factory_of(c.case.model) for c in course.report.cases if c.summary is not None] == ["good"]
+    summarized = [factory_of(c.case.model) for c in course.report.cases if c.summary is not None]
+    assert sorted(summarized) == sorted(GOOD)
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name != "good"])
+def test_what_ends_in_a_pass_after_measuring_keeps_what_was_measured(course: Course, name: str) -> None:
+    first, second = course.attempts(name)
+    (rank,) = first.ranks
+    assert rank.step_time_ns
+    assert rank.phases is not None
+    assert rank.flops is None
+    assert rank.extra_passes_failed_reason == "the process was ended during its extra passes"
+    assert first.overhead_s is None  # the unfinished pass would be in it
+    assert (second.outcome, second.reason) == ("ok", None)
+    assert second.overhead_s is not None

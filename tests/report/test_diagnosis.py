@@ -356,6 +356,10 @@ def test_the_allocator_is_a_setting_and_nonsense_is_refused() -> None:
         ("per_device_batch_size", True),
         ("data_dir", "/"),
         ("precision", 3),
+        ("precision", "bf61"),
+        ("strategy", "zero4"),
+        ("per_device_batch_size", 0),
+        ("host_allocator", "fast"),
     ):
-        with pytest.raises(BadInputError):
+        with pytest.raises(BadInputError, match="cannot be tried"):
             apply_suggestion(make_case(), MeasureSettings(), Suggestion(axis=axis, value=value))

@@ -201,8 +201,8 @@ def test_products_that_memory_bounds_do_not_scale_with_arithmetic() -> None:
     """With four samples the matrix products of the reference model read weights; its convolutions compute."""
     small = next(
         one
-        for one in measured_cases([read_report(COMMITTED)], "reference-cnn")
-        if one.case.per_device_batch_size == 4
+        for one in measured_cases([read_report(COMMITTED)])
+        if (one.case.model, one.case.per_device_batch_size) == ("reference-cnn", 4)
     )
     result = next(r for r in read_report(COMMITTED).cases if r.case.case_id == small.case.case_id)
     profile = next(rank.profile for a in result.attempts for rank in a.ranks if rank.profile)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import msgspec
 import pytest
 import torch
 
-from benchbox.schema import Case, RankResult
+from benchbox.schema import Case, LossCheck, RankResult
 from benchbox.worker import attempt
-from benchbox.worker.attempt import run_attempt
+from benchbox.worker.attempt import run_attempt, write_aside
 from benchbox.worker.data import generate_images
 from tests.worker.tasks import IMAGES, SMALL_CNN, make_case, make_task, write_forward, write_model
 from tests.worker.watch import put_on
@@ -304,6 +305,35 @@ def test_a_pass_that_fails_after_measuring_does_not_take_the_measurement_with_it
     assert "only one of me" in capfd.readouterr().err
 
 
+def test_what_there_is_is_left_before_each_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends in a later pass has left its measurement, and what its losses said."""
+    task = make_task(tmp_path, make_case(), extra_passes=True)
+    left: list[RankResult] = []
+
+    def passes(*_: object) -> Iterator[dict[str, Any]]:
+        for fields in ({"phases": None}, {"loss_check": differs}, {"all_reduce": ()}):
+            written = Path(task.attempt_dir, "rank0.json").read_bytes()
+            left.append(msgspec.json.decode(written, type=RankResult))
+            yield fields
+
+    differs = LossCheck(
+        losses=(1.0,),
+        digest="",
+        reference_losses=(2.0,),
+        tolerance_rel=0.1,
+        agrees_with_fp32=False,
+        reason="losses differ",
+    )
+    monkeypatch.setattr(attempt, "extra_passes", passes)
+    run_attempt(task)
+    ended = "the process was ended during its extra passes"
+    ok, wrong = ("ok", None, ended), ("invalid", "losses differ", ended)
+    assert [(rank.outcome, rank.reason, rank.extra_passes_failed_reason) for rank in left] == [ok, ok, wrong]
+    assert all(rank.step_time_ns for rank in left)
+    final = msgspec.json.decode(Path(task.attempt_dir, "rank0.json").read_bytes(), type=RankResult)
+    assert (final.outcome, final.extra_passes_failed_reason) == ("invalid", None)
+
+
 def test_more_steps_are_measured_than_a_loader_holds_ready(tmp_path: Path) -> None:
     case = make_case(data="loader", num_loader_workers=2)
     rank = run(tmp_path, case, min_warmup_steps=1, min_measured_steps=1, max_seconds=0.001)
@@ -347,3 +377,21 @@ def test_a_result_that_cannot_be_written_is_no_outcome(
     with pytest.raises(SystemExit) as caught:
         run_attempt(task)
     assert caught.value.code == os.EX_IOERR
+
+
+def test_a_disk_that_is_full_only_for_a_while_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_refused = 0
+
+    def full_at_first(path: Path, data: bytes) -> None:
+        nonlocal num_refused
+        if path.name == "rank0.json" and num_refused == 0:
+            num_refused += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_aside(path, data)
+
+    monkeypatch.setattr(attempt, "write_aside", full_at_first)
+    rank = run(tmp_path, make_case(), extra_passes=True)
+    assert (num_refused, rank.outcome, rank.extra_passes_failed_reason) == (1, "ok", None)
+    assert rank.loss_check is not None

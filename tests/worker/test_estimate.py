@@ -202,6 +202,23 @@ def test_every_micro_batch_on_the_device_counts() -> None:
     assert ten.peak_allocated_bytes > four.peak_allocated_bytes
 
 
+@pytest.mark.parametrize("data", ["device", "host"])
+def test_every_micro_batch_counts_on_a_cpu_wherever_it_comes_from(data: str) -> None:
+    sixteen, four = (
+        known(make_case(gradient_accumulation_steps=steps, data=data, **SMALL), device="cpu")
+        for steps in (16, 4)
+    )
+    assert sixteen.batch_bytes == pytest.approx(4 * four.batch_bytes)
+    assert sixteen.peak_allocated_bytes - four.peak_allocated_bytes >= 2 * four.batch_bytes
+
+
+def test_a_gpu_gets_micro_batches_of_the_host_one_by_one() -> None:
+    sixteen, four = (
+        known(make_case(gradient_accumulation_steps=steps, data="host", **SMALL)) for steps in (16, 4)
+    )
+    assert sixteen.batch_bytes == four.batch_bytes
+
+
 def test_compiling_widens_the_interval_only() -> None:
     eager, compiled = (known(make_case(compile=compiles)) for compiles in (False, True))
     assert compiled.peak_allocated_bytes == eager.peak_allocated_bytes

@@ -19,6 +19,7 @@ from benchbox.schema import Case, RankResult
 from benchbox.worker import evidence, turns
 from benchbox.worker.attempt import run_attempt
 from benchbox.worker.batch_split import split_batch
+from benchbox.worker.clock import make_clock
 from benchbox.worker.counting import StepCounter
 from benchbox.worker.data import make_batches
 from benchbox.worker.engine import Engine
@@ -227,6 +228,40 @@ def test_passes_are_cut_to_the_time_that_is_left(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left_steps: float, passes: list[str]
 ) -> None:
     assert spent(monkeypatch, tmp_path, left_steps, data="host") == passes
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_passes_keep_to_their_time_on_a_gpu_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str
+) -> None:
+    """There each turn takes one step that is not counted. Every step takes a second, and 34 may be spent."""
+    now_s = 0.0
+
+    class SlowEngine:
+        device: torch.device
+
+        def step(self, batch: object) -> None:
+            nonlocal now_s
+            now_s += 1.0
+
+    engine = SlowEngine()
+    engine.device = torch.device(device)
+    monkeypatch.setattr(evidence.time, "monotonic", lambda: now_s)
+    monkeypatch.setattr(evidence.profile, "on_device", lambda engine, batch: batch)
+    monkeypatch.setattr(turns, "make_clock", lambda device, size: make_clock(CPU, size))
+    case = make_case(data="host", per_device_batch_size=2)
+    task = make_task(tmp_path, case, repetitions=1, profile_step=False)
+    found = evidence.collect_evidence(
+        engine,  # type: ignore[arg-type]
+        make_batches(task, CPU),
+        task,
+        ALONE,
+        [10**9] * 40,
+        spent_s=0.0,
+        started_at_ns=0,
+    )
+    assert [*itertools.chain.from_iterable(found)] == ["input_ablation", "batch_split"]
+    assert now_s <= 0.85 * 40
 
 
 def test_no_pass_makes_a_slow_case_one_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
