@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchbox.cli import app
-from benchbox.errors import BadInputError
+from benchbox.errors import BadInputError, WouldOverwriteError
 from benchbox.measure.attempt import Tick
 from benchbox.measure.other_side import Surroundings, other_side
 from benchbox.measure.runner import Started
@@ -60,7 +60,7 @@ telemetry_hz = 0
 """
 
 
-def checkout(folder: Path, sleep_s: float, repetitions: int = 3) -> Path:
+def checkout(folder: Path, sleep_s: float) -> Path:
     folder.mkdir()
     (folder / "my_versus_net.py").write_text(MODEL.format(sleep_s=sleep_s))
     (folder / "mine.toml").write_text(SUITE.format(repetitions=repetitions))
@@ -163,6 +163,44 @@ def test_what_is_refused_leaves_no_folder_behind(tmp_path: Path, arguments: list
     assert isinstance(result.exception, BadInputError)
     assert says in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_there_is_kept_unless_force_is_said(tmp_path: Path) -> None:
+    suite = checkout(tmp_path / "here", 0.001) / "mine.toml"
+    asked = ["run", str(suite), "--versus", sys.executable, "--out", str(tmp_path / "out")]
+    for name in ("base/report.json", "comparison.json"):
+        former = tmp_path / "out" / name
+        former.parent.mkdir(parents=True, exist_ok=True)
+        former.write_text("former")
+        result = CliRunner().invoke(app, asked)
+        assert isinstance(result.exception, WouldOverwriteError)
+        told = f"{former}: exists; start anew with --force, or choose another --out"
+        assert str(result.exception) == told
+        assert former.read_text() == "former"
+
+
+def test_a_killed_run_leaves_no_verdict_of_the_run_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def ends_at_once(run: VersusRun, *_: object) -> Generator[None, None, None]:
+        raise Killed
+        yield
+
+    monkeypatch.setattr(VersusRun, "__enter__", lambda run: run)
+    monkeypatch.setattr(VersusRun, "events", ends_at_once)
+    suite = checkout(tmp_path / "here", 0.001) / "mine.toml"
+    out = tmp_path / "out"
+    names = [f"{side}/report.{kind}" for side in SIDES for kind in ("json", "md")]
+    for name in ["comparison.json", *names]:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("former")
+    asked = ["run", str(suite), "--versus", sys.executable, "--out", str(out), "--force", "--quiet"]
+    with pytest.raises(Killed):
+        CliRunner().invoke(app, asked)
+    assert [path for path in out.rglob("*") if path.is_file()] == []
 
 
 def test_an_interpreter_without_torch_is_one_line(tmp_path: Path) -> None:
