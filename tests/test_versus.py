@@ -18,7 +18,7 @@ from benchbox.errors import BadInputError, WouldOverwriteError
 from benchbox.measure.attempt import Tick
 from benchbox.measure.other_side import Surroundings, other_side
 from benchbox.measure.runner import Started
-from benchbox.measure.versus import SIDES, SideName, VersusRun, next_look
+from benchbox.measure.versus import MAX_ROUNDS, SIDES, SideName, VersusRun, next_look
 from benchbox.plan.suite import load_suite
 from benchbox.report.files import read_report
 from benchbox.schema import AttemptResult, Case, Outcome
@@ -60,7 +60,7 @@ telemetry_hz = 0
 """
 
 
-def checkout(folder: Path, sleep_s: float) -> Path:
+def checkout(folder: Path, sleep_s: float, repetitions: int = 3) -> Path:
     folder.mkdir()
     (folder / "my_versus_net.py").write_text(MODEL.format(sleep_s=sleep_s))
     (folder / "mine.toml").write_text(SUITE.format(repetitions=repetitions))
@@ -224,10 +224,10 @@ def test_sides_take_turns_at_going_first(tmp_path: Path) -> None:
 
 
 class Faked(VersusRun):
-    """Three cases, three repetitions; attempts end at once, as ``outcomes`` says by case and side."""
+    """Three cases; attempts end at once, as ``outcomes`` says by case and side."""
 
-    def __init__(self, folder: Path, outcomes: dict[tuple[str, str], Outcome]) -> None:
-        suite = make_suite([make_case(seed=seed) for seed in range(3)])
+    def __init__(self, folder: Path, outcomes: dict[tuple[str, str], Outcome], repetitions: int = 3) -> None:
+        suite = make_suite([make_case(seed=seed) for seed in range(3)], repetitions=repetitions)
         here = Surroundings(sys.executable, {}, ())
         super().__init__(suite, folder, folder, device="cpu", surroundings={"base": here, "new": here})
         self.outcomes = outcomes
@@ -281,6 +281,14 @@ def test_without_time_left_the_suites_repetitions_are_all(tmp_path: Path) -> Non
     for _ in run.events(lambda: every, max_seconds=0):
         pass
     assert rounds_of(run) == {case: [[0, 1, 2]] * 2 for case in every}
+
+
+def test_a_suite_may_ask_for_more_rounds_than_are_added(tmp_path: Path) -> None:
+    run = Faked(tmp_path, {}, repetitions=MAX_ROUNDS + 1)
+    for _ in run.events(list, max_seconds=0):
+        pass
+    every = list(range(MAX_ROUNDS + 1))
+    assert rounds_of(run) == {case.case_id: [every] * 2 for case in run.suite.cases}
 
 
 def test_a_case_that_failed_on_one_side_is_not_tried_again(tmp_path: Path) -> None:
