@@ -9,6 +9,7 @@ report fails, by the verdicts of ``benchbox compare``.
 
 from __future__ import annotations
 
+import os
 import types
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -42,8 +43,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
     """Take TOML files that lie in a folder named ``suites``, or that were named on the command line."""
     if file_path.suffix != ".toml" or file_path.name == "pyproject.toml":
         return None
-    named = any(Path(arg.partition("::")[0]).absolute() == file_path for arg in parent.config.args)
-    if not named and file_path.parent.name != "suites":
+    # As pytest makes paths absolute: without "..", and without following links.
+    named = {os.path.abspath(arg.partition("::")[0]) for arg in parent.config.args}  # noqa: PTH100
+    if str(file_path) not in named and file_path.parent.name != "suites":
         return None
     collected: SuiteFile = SuiteFile.from_parent(parent, path=file_path)
     return collected

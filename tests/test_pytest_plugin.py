@@ -232,6 +232,9 @@ def test_a_suite_elsewhere_is_collected_when_it_is_named(tmp_path: Path) -> None
     assert second.startswith("mine.toml::mlp-b8-fp32-")
     one = run_pytest("--collect-only", "-q", first, cwd=tmp_path)
     assert [line for line in one.stdout.splitlines() if "::" in line] == [first]
+    (tmp_path / "work").mkdir()
+    beside = run_pytest("--collect-only", "-q", "../mine.toml", cwd=tmp_path / "work")
+    assert len([line for line in beside.stdout.splitlines() if "mine.toml::" in line]) == 2
 
 
 def test_a_malformed_suite_is_a_collection_error_in_one_line(tmp_path: Path) -> None:
