@@ -97,6 +97,7 @@ class SuiteFile(pytest.Module):
         from benchbox.analyze.compare import thresholds_of
         from benchbox.analyze.identity import check_across
         from benchbox.errors import WouldOverwriteError
+        from benchbox.measure.folder import REPORT_NAME
         from benchbox.measure.runner import SuiteRun
         from benchbox.report.files import write_report
         from benchbox.report.from_run import report_of_run
@@ -129,7 +130,7 @@ class SuiteFile(pytest.Module):
                 for _ in run.events():
                     pass
                 report = report_of_run(run)
-                write_report(report, folder / "report.json")
+                write_report(report, folder / REPORT_NAME)
         if base is not None:
             from benchbox.analyze.matching import compare_sides, side_of
 
@@ -172,7 +173,7 @@ def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:
     @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all")  # by a case that failed
     @pytest.mark.benchmark(group=file.path.stem, timer=clock.now, min_rounds=1)
     def test(benchmark: Any) -> None:
-        from benchbox.report.pytest_benchmark import extra_info
+        from benchbox.report.pytest_benchmark import extra_info, measured_steps_ns
 
         result, report = file.result_of(case)
         if result.outcome in ("ok", "unsupported"):  # the others fail by themselves, with more to tell
@@ -182,7 +183,7 @@ def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:
         if result.outcome != "ok":
             stderr = next((a.stderr_tail for a in result.attempts if a.stderr_tail), None) or ""
             pytest.fail(f"{result.outcome}: {result.reason}\n{stderr}", pytrace=False)
-        steps_ns = [step for attempt in result.attempts for step in attempt.ranks[0].step_time_ns]
+        steps_ns = measured_steps_ns(result)
         clock.load(steps_ns)
         benchmark.pedantic(clock.advance, rounds=len(steps_ns), iterations=1, warmup_rounds=0)
         benchmark.extra_info.update(extra_info(result, report))
