@@ -31,10 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--benchbox-against", default=None, help="report.json: fail what became worse")
     group.addoption(
-        "--benchbox-threshold", default=2.0, type=float, help="smallest change that matters, in %%"
+        "--benchbox-threshold", type=float, help="smallest change that matters, in %%; default: 2"
     )
-    group.addoption("--benchbox-memory-threshold", default=5.0, type=float, help="the same for peak memory")
-    group.addoption("--benchbox-energy-threshold", default=5.0, type=float, help="for joules per sample")
+    group.addoption("--benchbox-memory-threshold", type=float, help="for peak memory; default: 5")
+    group.addoption("--benchbox-energy-threshold", type=float, help="for joules per sample; default: 5")
     group.addoption("--benchbox-across", default=[], action="append", help="a field that may differ")
     group.addoption("--benchbox-out", default=None, help="folder to keep the reports in, one folder a suite")
 
