@@ -25,6 +25,7 @@ _COMMAND = re.compile(
     r"|(?<=##)(?=(?:vso)?\[)",
     re.IGNORECASE,
 )
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _PERHAPS_CONTROL = re.compile("[\x7f-\U0010ffff]")
 _LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 
@@ -76,6 +77,21 @@ def _spelled(found: re.Match[str]) -> str:
 def escape_markdown(text: str) -> str:
     """``text``, cleaned, so that Markdown shows it as it stands: no markup, HTML, link or table cell."""
     return _LINK.sub(r"\\", _MARKDOWN.sub(r"\\\1", clean(text)))
+
+
+def csv_cell(value: object) -> str:
+    """``value`` for a cell that no spreadsheet takes for a formula; unknown is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return csv_cell("x".join(map(str, value)))
+    if isinstance(value, str):
+        # Cleaning comes second: a tab in front would hide the sign behind it.
+        text = clean(value)
+        return f"'{text}" if value.startswith(_FORMULA_STARTS) or text.startswith(_FORMULA_STARTS) else text
+    return str(value)
 
 
 def case_label(case: Case) -> str:
