@@ -9,6 +9,7 @@ report fails, by the verdicts of ``benchbox compare``.
 
 from __future__ import annotations
 
+import os
 import types
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -30,10 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--benchbox-against", default=None, help="report.json: fail what became worse")
     group.addoption(
-        "--benchbox-threshold", default=2.0, type=float, help="smallest change that matters, in %%"
+        "--benchbox-threshold", type=float, help="smallest change that matters, in %%; default: 2"
     )
-    group.addoption("--benchbox-memory-threshold", default=5.0, type=float, help="the same for peak memory")
-    group.addoption("--benchbox-energy-threshold", default=5.0, type=float, help="for joules per sample")
+    group.addoption("--benchbox-memory-threshold", type=float, help="for peak memory; default: 5")
+    group.addoption("--benchbox-energy-threshold", type=float, help="for joules per sample; default: 5")
     group.addoption("--benchbox-across", default=[], action="append", help="a field that may differ")
     group.addoption("--benchbox-out", default=None, help="folder to keep the reports in, one folder a suite")
 
@@ -42,8 +43,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
     """Take TOML files that lie in a folder named ``suites``, or that were named on the command line."""
     if file_path.suffix != ".toml" or file_path.name == "pyproject.toml":
         return None
-    named = any(Path(arg.partition("::")[0]).absolute() == file_path for arg in parent.config.args)
-    if not named and file_path.parent.name != "suites":
+    # As pytest makes paths absolute: without "..", and without following links.
+    named = {os.path.abspath(arg.partition("::")[0]) for arg in parent.config.args}  # noqa: PTH100
+    if str(file_path) not in named and file_path.parent.name != "suites":
         return None
     collected: SuiteFile = SuiteFile.from_parent(parent, path=file_path)
     return collected
@@ -95,6 +97,7 @@ class SuiteFile(pytest.Module):
         from benchbox.analyze.compare import thresholds_of
         from benchbox.analyze.identity import check_across
         from benchbox.errors import WouldOverwriteError
+        from benchbox.measure.folder import REPORT_NAME
         from benchbox.measure.runner import SuiteRun
         from benchbox.report.files import write_report
         from benchbox.report.from_run import report_of_run
@@ -127,7 +130,7 @@ class SuiteFile(pytest.Module):
                 for _ in run.events():
                     pass
                 report = report_of_run(run)
-                write_report(report, folder / "report.json")
+                write_report(report, folder / REPORT_NAME)
         if base is not None:
             from benchbox.analyze.matching import compare_sides, side_of
 
@@ -170,7 +173,7 @@ def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:
     @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all")  # by a case that failed
     @pytest.mark.benchmark(group=file.path.stem, timer=clock.now, min_rounds=1)
     def test(benchmark: Any) -> None:
-        from benchbox.report.pytest_benchmark import extra_info
+        from benchbox.report.pytest_benchmark import extra_info, measured_steps_ns
 
         result, report = file.result_of(case)
         if result.outcome in ("ok", "unsupported"):  # the others fail by themselves, with more to tell
@@ -180,7 +183,7 @@ def _test_of(file: SuiteFile, case: Case) -> Callable[..., None]:
         if result.outcome != "ok":
             stderr = next((a.stderr_tail for a in result.attempts if a.stderr_tail), None) or ""
             pytest.fail(f"{result.outcome}: {result.reason}\n{stderr}", pytrace=False)
-        steps_ns = [step for attempt in result.attempts for step in attempt.ranks[0].step_time_ns]
+        steps_ns = measured_steps_ns(result)
         clock.load(steps_ns)
         benchmark.pedantic(clock.advance, rounds=len(steps_ns), iterations=1, warmup_rounds=0)
         benchmark.extra_info.update(extra_info(result, report))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom; beyond, Hill's expansion below.
+# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom; beyond, the expansion in t_quantile.
 _T_975 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
 from benchbox.cli import app, main
 from benchbox.errors import BadInputError
+from benchbox.pytest_plugin import pytest_addoption
 from benchbox.report.files import read_report, write_report
 from benchbox.schema import Report
+from benchbox.schema.comparison import Thresholds
 from tests.factories import make_report
 from tests.report.test_comparison_formats import slowed
 
@@ -28,6 +31,26 @@ ROOT = Path(__file__).parent.parent
 def invoke(*arguments: object) -> Result:
     """In this process: quicker, and all but what ``main`` does."""
     return CliRunner().invoke(app, ["compare", *map(str, arguments)])
+
+
+def test_help_names_the_thresholds_that_are_used_where_none_is_given() -> None:
+    usual = Thresholds()
+    commands: Any = typer.main.get_command(app)
+    told = {
+        command: {option.name: option.help for option in commands.commands[command].params}
+        for command in ("compare", "run")
+    }
+    parser = pytest.Parser(_ispytest=True)
+    pytest_addoption(parser)
+    plugins = {one.dest: one.attrs()["help"] for group in parser._groups for one in group.options}
+    for name, value in (
+        ("threshold", usual.throughput_pct),
+        ("memory_threshold", usual.memory_pct),
+        ("energy_threshold", usual.energy_pct),
+    ):
+        for command, options in told.items():
+            assert options[name].endswith(f"Default: {value:g}."), command
+        assert plugins[f"benchbox_{name}"].endswith(f"default: {value:g}")
 
 
 def compare(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:

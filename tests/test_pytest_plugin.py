@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from msgspec.structs import replace
 
 from benchbox import stats
+from benchbox.pytest_plugin import _test_of
 from benchbox.report.files import read_report, write_report
-from benchbox.schema import Report
+from benchbox.report.pytest_benchmark import render_pytest_benchmark
+from benchbox.schema import CaseResult, Report
 from tests import user_models
-from tests.factories import make_report
+from tests.factories import make_attempt, make_case, make_rank, make_report
 from tests.runs import TINY, copy_user_models, environment, write_suite
 
 OTHERS = f"""
@@ -108,6 +112,39 @@ def test_the_times_are_those_that_were_measured(called: Run) -> None:
         assert benchmark["stats"]["median"] == pytest.approx(stats.median(steps_s))
         assert benchmark["stats"]["data"] == pytest.approx(steps_s)
         assert benchmark["group"] == "tiny"
+
+
+def test_of_several_ranks_both_outputs_have_the_steps_that_the_rate_rests_on() -> None:
+    case = make_case(strategy="ddp", world_size=2)
+    ranks = (make_rank([1_000_000] * 3), make_rank([1_000_000, 2_000_000, 3_000_000], rank=1))
+    result = CaseResult(
+        case=case,
+        outcome="ok",
+        reason=None,
+        attempts=(make_attempt(case, 0, *ranks),),
+        summary=make_report().cases[0].summary,
+    )
+    report = replace(make_report(), cases=(result,))
+    file: Any = SimpleNamespace(path=Path("tiny.toml"), comparisons={})
+    file.result_of = lambda asked: (result, report)
+    replayed_s = []
+
+    class Benchmark:
+        extra_info: ClassVar[dict[str, Any]] = {}
+
+        @staticmethod
+        def pedantic(advance: Callable[[], None], *, rounds: int, **_: object) -> None:
+            (now,) = (mark.kwargs["timer"] for mark in test.pytestmark if mark.name == "benchmark")
+            for _ in range(rounds):
+                before_s = now()
+                advance()
+                replayed_s.append(now() - before_s)
+
+    test: Any = _test_of(file, case)
+    test(Benchmark)
+    (rendered,) = json.loads(render_pytest_benchmark([report]))["benchmarks"]
+    assert replayed_s == pytest.approx([1e-3, 2e-3, 3e-3])
+    assert rendered["stats"]["data"] == pytest.approx(replayed_s)
 
 
 def test_throughput_memory_and_environment_come_along(called: Run) -> None:
@@ -232,6 +269,9 @@ def test_a_suite_elsewhere_is_collected_when_it_is_named(tmp_path: Path) -> None
     assert second.startswith("mine.toml::mlp-b8-fp32-")
     one = run_pytest("--collect-only", "-q", first, cwd=tmp_path)
     assert [line for line in one.stdout.splitlines() if "::" in line] == [first]
+    (tmp_path / "work").mkdir()
+    beside = run_pytest("--collect-only", "-q", "../mine.toml", cwd=tmp_path / "work")
+    assert len([line for line in beside.stdout.splitlines() if "mine.toml::" in line]) == 2
 
 
 def test_a_malformed_suite_is_a_collection_error_in_one_line(tmp_path: Path) -> None:

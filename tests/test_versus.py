@@ -14,11 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 from benchbox.cli import app
-from benchbox.errors import BadInputError
+from benchbox.errors import BadInputError, WouldOverwriteError
 from benchbox.measure.attempt import Tick
 from benchbox.measure.other_side import Surroundings, other_side
 from benchbox.measure.runner import Started
-from benchbox.measure.versus import SIDES, SideName, VersusRun, next_look
+from benchbox.measure.versus import MAX_ROUNDS, SIDES, SideName, VersusRun, next_look
 from benchbox.plan.suite import load_suite
 from benchbox.report.files import read_report
 from benchbox.schema import AttemptResult, Case, Outcome
@@ -165,6 +165,44 @@ def test_what_is_refused_leaves_no_folder_behind(tmp_path: Path, arguments: list
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_there_is_kept_unless_force_is_said(tmp_path: Path) -> None:
+    suite = checkout(tmp_path / "here", 0.001) / "mine.toml"
+    asked = ["run", str(suite), "--versus", sys.executable, "--out", str(tmp_path / "out")]
+    for name in ("base/report.json", "comparison.json"):
+        former = tmp_path / "out" / name
+        former.parent.mkdir(parents=True, exist_ok=True)
+        former.write_text("former")
+        result = CliRunner().invoke(app, asked)
+        assert isinstance(result.exception, WouldOverwriteError)
+        told = f"{former}: exists; start anew with --force, or choose another --out"
+        assert str(result.exception) == told
+        assert former.read_text() == "former"
+
+
+def test_a_killed_run_leaves_no_verdict_of_the_run_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def ends_at_once(run: VersusRun, *_: object) -> Generator[None, None, None]:
+        raise Killed
+        yield
+
+    monkeypatch.setattr(VersusRun, "__enter__", lambda run: run)
+    monkeypatch.setattr(VersusRun, "events", ends_at_once)
+    suite = checkout(tmp_path / "here", 0.001) / "mine.toml"
+    out = tmp_path / "out"
+    names = [f"{side}/report.{kind}" for side in SIDES for kind in ("json", "md")]
+    for name in ["comparison.json", *names]:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("former")
+    asked = ["run", str(suite), "--versus", sys.executable, "--out", str(out), "--force", "--quiet"]
+    with pytest.raises(Killed):
+        CliRunner().invoke(app, asked)
+    assert [path for path in out.rglob("*") if path.is_file()] == []
+
+
 def test_an_interpreter_without_torch_is_one_line(tmp_path: Path) -> None:
     folder = checkout(tmp_path / "here", 0.001)
     bare = folder / "python"
@@ -186,10 +224,10 @@ def test_sides_take_turns_at_going_first(tmp_path: Path) -> None:
 
 
 class Faked(VersusRun):
-    """Three cases, three repetitions; attempts end at once, as ``outcomes`` says by case and side."""
+    """Three cases; attempts end at once, as ``outcomes`` says by case and side."""
 
-    def __init__(self, folder: Path, outcomes: dict[tuple[str, str], Outcome]) -> None:
-        suite = make_suite([make_case(seed=seed) for seed in range(3)])
+    def __init__(self, folder: Path, outcomes: dict[tuple[str, str], Outcome], repetitions: int = 3) -> None:
+        suite = make_suite([make_case(seed=seed) for seed in range(3)], repetitions=repetitions)
         here = Surroundings(sys.executable, {}, ())
         super().__init__(suite, folder, folder, device="cpu", surroundings={"base": here, "new": here})
         self.outcomes = outcomes
@@ -243,6 +281,14 @@ def test_without_time_left_the_suites_repetitions_are_all(tmp_path: Path) -> Non
     for _ in run.events(lambda: every, max_seconds=0):
         pass
     assert rounds_of(run) == {case: [[0, 1, 2]] * 2 for case in every}
+
+
+def test_a_suite_may_ask_for_more_rounds_than_are_added(tmp_path: Path) -> None:
+    run = Faked(tmp_path, {}, repetitions=MAX_ROUNDS + 1)
+    for _ in run.events(list, max_seconds=0):
+        pass
+    every = list(range(MAX_ROUNDS + 1))
+    assert rounds_of(run) == {case.case_id: [every] * 2 for case in run.suite.cases}
 
 
 def test_a_case_that_failed_on_one_side_is_not_tried_again(tmp_path: Path) -> None:

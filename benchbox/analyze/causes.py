@@ -69,8 +69,8 @@ def _input(gathered: Gathered) -> Cause | None:
         return Cause("input", max(0.0, share), figures)
     if phases is None or gathered.case.data == "device":
         return None
-    whole_ns = _whole_ns(gathered)
-    share = (phases.input_wait_ns + phases.host_to_device_ns) / whole_ns if whole_ns else 0.0
+    waiting_ns = phases.input_wait_ns + phases.host_to_device_ns
+    share = waiting_ns / phases.whole_ns if phases.whole_ns else 0.0
     return Cause("input", share, (percent("of the phases is input and its copy", share),), direct=False)
 
 
@@ -179,10 +179,10 @@ def _operators(gathered: Gathered, places: Sequence[Place], rest: float) -> list
     Without a profile only the optimizer can be told from the rest, by its phase.
     """
     if not places:
-        phases, whole_ns = gathered.phases, _whole_ns(gathered)
-        if phases is None or not whole_ns:
+        phases = gathered.phases
+        if phases is None or not phases.whole_ns:
             return []
-        own = phases.optimizer_ns / whole_ns
+        own = phases.optimizer_ns / phases.whole_ns
         return [Cause("optimizer", own, (percent("of the phases is the optimizer", own),), direct=False)]
     on_gpu = gathered.profile is not None and gathered.profile.device_idle_ns is not None
     working = [p for p in places if gathered.case.world_size == 1 or p.operator_class not in _WAITS]
@@ -256,10 +256,3 @@ def _is_inferred(place: Place, bottleneck: Bottleneck) -> bool:
     if bottleneck not in ("compute", "memory-bandwidth") or place.reached is None:
         return False
     return place.reached < _NEAR_A_CEILING
-
-
-def _whole_ns(gathered: Gathered) -> int:
-    phases = gathered.phases
-    if phases is None:
-        return 0
-    return sum(getattr(phases, name) for name in phases.__struct_fields__ if name.endswith("_ns"))

@@ -48,9 +48,7 @@ def _by_phase(rank: RankResult, step_s: float) -> float | None:
     phases = rank.phases
     if phases is None or not phases.optimizer_ns:
         return None
-    waiting_ns = phases.input_wait_ns + phases.host_to_device_ns
-    whole_ns = waiting_ns + phases.forward_ns + phases.backward_ns + phases.optimizer_ns
-    return step_s * phases.optimizer_ns / whole_ns
+    return step_s * phases.optimizer_ns / phases.whole_ns
 
 
 def _by_bytes(rank: RankResult, profile: HardwareProfile | None) -> float | None:

@@ -153,7 +153,5 @@ def by_keeping_activations(gathered: Gathered) -> Interval | None:
     phases = gathered.phases
     if phases is None:
         return None
-    whole = phases.forward_ns + phases.backward_ns + phases.optimizer_ns
-    whole += phases.input_wait_ns + phases.host_to_device_ns
-    share = min(0.45, phases.forward_ns / whole) if whole else 0.0
+    share = min(0.45, phases.forward_ns / phases.whole_ns) if phases.whole_ns else 0.0
     return Interval(low=1 / (1 - 0.4 * share), high=(1 + _SLACK / 2) / (1 - share))

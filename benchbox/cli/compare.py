@@ -21,9 +21,16 @@ def compare(
     base: Annotated[Path, typer.Argument(help="The report.json to compare with.")],
     new: Annotated[list[Path], typer.Argument(help="One report.json or more; each is held against BASE.")],
     output_format: Annotated[Format, typer.Option("--format")] = "terminal",
-    threshold: Annotated[float, typer.Option(help="Smallest change of throughput that matters, in %.")] = 2.0,
-    memory_threshold: Annotated[float, typer.Option(help="The same for peak memory.")] = 5.0,
-    energy_threshold: Annotated[float, typer.Option(help="The same for joules per sample.")] = 5.0,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Smallest change of throughput that matters, in %. Default: 2."),
+    ] = None,
+    memory_threshold: Annotated[
+        float | None, typer.Option(help="The same for peak memory. Default: 5.")
+    ] = None,
+    energy_threshold: Annotated[
+        float | None, typer.Option(help="The same for joules per sample. Default: 5.")
+    ] = None,
     across: Annotated[
         list[str] | None,
         typer.Option(help="A field that may differ, such as device, driver or torch. Repeatable."),

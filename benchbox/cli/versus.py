@@ -65,6 +65,7 @@ def run_versus(suite: Suite, suite_dir: Path, options: VersusOptions, console: C
             surroundings={"base": other, "new": own},
         )
         with run:
+            _remove_former(options)
             interrupted = _follow(run, looks, options, console)
             comparison = _look(run, looks, options, write=True)
     write_text(render_comparison_json([comparison]), options.folder / COMPARISON_NAME)
@@ -156,8 +157,18 @@ def _make_folders(options: VersusOptions) -> None:
     if existing.exists() and not options.force:
         raise WouldOverwriteError(f"{existing}: exists; start anew with --force, or choose another --out")
     for side in SIDES:
-        refuse_to_overwrite(options.folder / side, resume=False, force=options.force)
+        refuse_to_overwrite(options.folder / side, resume=False, force=options.force, can_resume=False)
         try:
             (options.folder / side).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BadInputError(f"--out: {options.folder / side}: {error.strerror or error}") from None
+
+
+def _remove_former(options: VersusOptions) -> None:
+    """Remove what a run before has left, so that a killed one leaves no verdict that is not its own."""
+    from benchbox.measure.folder import remove_reports
+    from benchbox.measure.versus import SIDES
+
+    (options.folder / COMPARISON_NAME).unlink(missing_ok=True)
+    for side in SIDES:
+        remove_reports(options.folder / side)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchbox.errors import WorkerStartError
 from benchbox.measure.launch import WorkerServer
 from benchbox.schema import Ceilings, Suite
 
@@ -27,14 +28,18 @@ def ask_ceilings(server: WorkerServer, suite: Suite, device: str) -> Ceilings | 
     """What probes of ``device`` (``cpu`` or ``cuda:0``) reached, in a fork; ``None`` where they failed."""
     with tempfile.TemporaryDirectory(prefix="benchbox-ceilings-") as folder:
         answer = Path(folder, "ceilings.json")
-        server.start(
-            ceilings=str(answer),
-            stderr=str(Path(folder, "stderr.txt")),
-            device=device,
-            num_threads=suite.measure.num_threads or 0,
-            seconds=probe_seconds(suite),
-        )
-        if server.wait(_TIMEOUT_S + 2 * suite.measure.ceiling_seconds) is None:
+        try:
+            server.start(
+                ceilings=str(answer),
+                stderr=str(Path(folder, "stderr.txt")),
+                device=device,
+                num_threads=suite.measure.num_threads or 0,
+                seconds=probe_seconds(suite),
+            )
+            status = server.wait(_TIMEOUT_S + 2 * suite.measure.ceiling_seconds)
+        except WorkerStartError:  # the kernel may end the server too, for lack of memory
+            status = None
+        if status is None:
             server.close()
             return None
         try:

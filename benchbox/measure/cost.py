@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from benchbox import stats
+from benchbox.errors import WorkerStartError
 from benchbox.measure.judge import read_rank
 from benchbox.measure.launch import WorkerServer, start_attempt
 from benchbox.measure.sampler import Sampler
@@ -95,6 +96,27 @@ def cost_of_watching(
 ) -> TelemetryCost | None:
     """Run ``task`` with the sampler by turns; ``None`` where it failed or too few turns held whole steps."""
     folder = Path(task.attempt_dir)
+    try:
+        turns = _take_turns(server, task, sampler, step_s, rank_variables)
+        rank = read_rank(folder / "rank0.json")
+    except WorkerStartError:  # the server has ended; all else is measured, and must not be lost for it
+        server.close()
+        return None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if rank is None or rank.outcome != "ok" or sampler.failure is not None:
+        return None
+    return compare_turns(task.case.case_id, rank, turns, sampler.cpu_share_pct)
+
+
+def _take_turns(
+    server: WorkerServer,
+    task: WorkerTask,
+    sampler: Sampler,
+    step_s: float,
+    rank_variables: Mapping[str, str],
+) -> list[Turn]:
+    """Run ``task`` to its end, with the sampler on and off; the turns that were whole."""
     turn_s = max(_MIN_TURN_S, _MIN_STEPS_A_TURN * step_s)
     pid = start_attempt(server, task, rank_variables)
     turns: list[Turn] = []
@@ -110,11 +132,7 @@ def cost_of_watching(
     finally:
         server.kill_worker()
         sampler.stop()
-    rank = read_rank(folder / "rank0.json")
-    shutil.rmtree(folder, ignore_errors=True)
-    if rank is None or rank.outcome != "ok" or sampler.failure is not None:
-        return None
-    return compare_turns(task.case.case_id, rank, turns, sampler.cpu_share_pct)
+    return turns
 
 
 def compare_turns(

@@ -16,8 +16,10 @@ _REPORT_NAMES = (REPORT_NAME, SUMMARY_NAME)
 _WORK_PREFIX = ".benchbox-work-"
 
 
-def refuse_to_overwrite(folder: Path, *, resume: bool, force: bool) -> None:
+def refuse_to_overwrite(folder: Path, *, resume: bool, force: bool, can_resume: bool = True) -> None:
     """Raise where ``folder`` holds what a run would replace and nobody said that it may.
+
+    ``can_resume``: whether to tell the user of ``--resume``.
 
     Raises:
         BadInputError: it is a file.
@@ -35,8 +37,9 @@ def refuse_to_overwrite(folder: Path, *, resume: bool, force: bool) -> None:
                 "or choose another --out"
             )
         if path.exists():
+            go_on = "go on with --resume, " if can_resume else ""
             raise WouldOverwriteError(
-                f"{path}: exists; go on with --resume, start anew with --force, or choose another --out"
+                f"{path}: exists; {go_on}start anew with --force, or choose another --out"
             )
 
 

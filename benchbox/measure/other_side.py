@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import benchbox
 from benchbox.errors import BadInputError
+from benchbox.plan.suite import BUILT_IN_MODELS
 from benchbox.schema import Case
-
-_BUILT_IN = ("reference-cnn", "small-cnn", "mlp")
 
 
 class Surroundings(NamedTuple):
@@ -57,7 +56,7 @@ def other_side(other: Path, cases: Sequence[Case], suite_dir: Path) -> Generator
 
 def _check_checkout(other: Path, cases: Sequence[Case]) -> None:
     """Refuse what would compare a model with itself."""
-    models = {case.model for case in cases} - set(_BUILT_IN)
+    models = {case.model for case in cases} - set(BUILT_IN_MODELS)
     packages = {model.partition(":")[0].partition(".")[0] for model in models}
     if not packages:
         raise BadInputError(

@@ -10,7 +10,7 @@ from types import TracebackType
 
 import msgspec
 
-from benchbox.errors import BadInputError
+from benchbox.errors import BadInputError, WorkerStartError
 from benchbox.measure.attempt import Tick, unsupported
 from benchbox.measure.ceilings import ask_ceilings, probe_seconds
 from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case
@@ -177,7 +177,11 @@ class SuiteRun:
         if sampler is None:
             return
         task = self._task(case, cost_settings(self.suite.measure), 0, extra_passes=False)
-        server, variables = self._site.running_server(case), self._site.rank_variables(case)
+        try:
+            server = self._site.running_server(case)
+        except WorkerStartError:  # all else is measured, and must not be lost for it
+            return
+        variables = self._site.rank_variables(case)
         self.telemetry_cost = cost_of_watching(server, task, sampler, step_s, variables)
         if self.telemetry_cost is not None:
             self._append(JournalLine(telemetry_cost=self.telemetry_cost))

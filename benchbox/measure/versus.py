@@ -26,6 +26,7 @@ from benchbox.schema import AttemptResult, Case, Suite, WorkerTask
 SideName = Literal["base", "new"]
 SIDES: tuple[SideName, SideName] = ("base", "new")
 MAX_ROUNDS = 200
+"""Where the suite asks for no more itself."""
 Undecided = Callable[[], Sequence[str]]
 
 
@@ -93,7 +94,7 @@ class VersusRun:
         repetitions = self.suite.measure.repetitions
         wanted = {case.case_id for case in self.suite.cases}
         look_at = repetitions
-        for number in range(MAX_ROUNDS):
+        for number in range(max(MAX_ROUNDS, repetitions)):
             if number == look_at:
                 wanted &= set(undecided())
                 look_at = next_look(look_at)

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 from benchbox.report import comparison_text as words
-from benchbox.report.csvfile import csv_cell
-from benchbox.report.text import case_label, clean, indented_json
+from benchbox.report.text import case_label, clean, csv_cell, indented_json
 from benchbox.schema import SCHEMA_VERSION
 from benchbox.schema.comparison import CaseComparison, Comparison
 

@@ -36,9 +36,7 @@ def render_comparison_markdown(comparison: Comparison, max_rows: int = MAX_ROWS)
     notes += [f"inconclusive: {line}" for line in words.not_compared(comparison)]
     notes += [f"added: {labels[case.case_id]}" for case in comparison.added[:max_rows]]
     notes += [f"missing: {labels[case.case_id]}" for case in comparison.missing[:max_rows]]
-    notes += [f"differs: {words.difference_text(d)}" for d in words.forbidding(comparison)]
-    notes += [f"across: {words.difference_text(d)}" for d in comparison.differences if d.lifted]
-    notes += [f"also differs: {words.difference_text(d)}" for d in comparison.differences if d.across is None]
+    notes += words.difference_notes(comparison)
     lines += [f"- {escape_markdown(note)}" for note in notes]
     if words.way_out(comparison):
         lines += [
@@ -99,7 +97,7 @@ def _escape_property(text: str) -> str:
 
 
 def _table(cases: Sequence[CaseComparison], labels: dict[str, str]) -> list[str]:
-    extra = [m for m in words.METRIC_NAMES if any(x.metric == m for c in cases for x in c.metrics[1:])]
+    extra = words.other_metrics(cases)
     titles = ["case", "verdict", "base samples/s", "new samples/s", "ratio", "interval"]
     rows = []
     for case in cases:

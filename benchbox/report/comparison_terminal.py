@@ -43,7 +43,7 @@ def comparison_view(comparison: Comparison) -> RenderableType:
 
 
 def _table(cases: list[CaseComparison], labels: dict[str, str]) -> Table:
-    extra = [m for m in words.METRIC_NAMES if any(x.metric == m for c in cases for x in c.metrics[1:])]
+    extra = words.other_metrics(cases)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("case", overflow="fold")
     table.add_column("samples/s", justify="right", overflow="fold")
@@ -96,10 +96,8 @@ def _differences(comparison: Comparison) -> list[RenderableType]:
     ]
     if forbidding:
         lines.append(Text(f"not comparable, unless that is the point: {words.way_out(comparison)}"))
-    lines += [
-        Text(f"across  {words.difference_text(d)}", style="cyan") for d in comparison.differences if d.lifted
-    ]
-    told = [words.difference_text(d) for d in comparison.differences if d.across is None]
+    lines += [Text(f"across  {words.difference_text(d)}", style="cyan") for d in words.lifted(comparison)]
+    told = [words.difference_text(d) for d in words.only_told(comparison)]
     if told:
         lines.append(Text(f"also differs: {'; '.join(told)}", style="dim"))
     return lines

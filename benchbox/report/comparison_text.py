@@ -34,6 +34,11 @@ def labels_of(comparison: Comparison) -> dict[str, str]:
     return case_labels(list(cases.values()))
 
 
+def other_metrics(cases: Sequence[CaseComparison]) -> list[Metric]:
+    """The figures besides throughput that some case has, in the order in which tables show them."""
+    return [m for m in METRIC_NAMES if any(x.metric == m for c in cases for x in c.metrics[1:])]
+
+
 def worst_first(cases: Sequence[CaseComparison]) -> list[CaseComparison]:
     """What became worse, then what became better, then the rest; what no longer ends well, or does again,
     before what is slower or faster; within each as the report has them."""
@@ -186,6 +191,26 @@ def difference_text(difference: IdentityDifference) -> str:
 def forbidding(comparison: Comparison) -> list[IdentityDifference]:
     """The differences for which the reports, or some cases, are not comparable."""
     return [d for d in comparison.differences if d.across is not None and not d.lifted]
+
+
+def lifted(comparison: Comparison) -> list[IdentityDifference]:
+    """Those that the user has said are the point."""
+    return [d for d in comparison.differences if d.lifted]
+
+
+def only_told(comparison: Comparison) -> list[IdentityDifference]:
+    """Those that forbid nothing."""
+    return [d for d in comparison.differences if d.across is None]
+
+
+def difference_notes(comparison: Comparison) -> list[str]:
+    """``differs: driver: 580 -> 590``: all of them, a line each."""
+    kinds = (
+        ("differs", forbidding(comparison)),
+        ("across", lifted(comparison)),
+        ("also differs", only_told(comparison)),
+    )
+    return [f"{word}: {difference_text(d)}" for word, differences in kinds for d in differences]
 
 
 def way_out(comparison: Comparison) -> str | None:

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from benchbox.report import diagnosis
 from benchbox.report.estimates import estimate_cells, estimate_columns
 from benchbox.report.facts import loss_check, phase_times, stop_reasons, warmup_ends
-from benchbox.report.text import clean
+from benchbox.report.text import csv_cell
 from benchbox.schema import Case, CaseResult, CaseSummary, Interval, PhaseTimes, Report, Scaling
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _PHASES = tuple(name for name in PhaseTimes.__struct_fields__ if name.endswith("_ns"))
 
 
@@ -78,18 +77,3 @@ def _figures(record: CaseSummary | Scaling | None) -> dict[str, object]:
         elif not name.endswith("_interval"):
             cells[name] = value
     return cells
-
-
-def csv_cell(value: object) -> str:
-    """``value`` for a cell that no spreadsheet takes for a formula; unknown is empty."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return csv_cell("x".join(map(str, value)))
-    if isinstance(value, str):
-        # Cleaning comes second: a tab in front would hide the sign behind it.
-        text = clean(value)
-        return f"'{text}" if value.startswith(_FORMULA_STARTS) or text.startswith(_FORMULA_STARTS) else text
-    return str(value)

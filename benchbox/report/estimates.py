@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from benchbox.report.markdown_table import pipe_table
-from benchbox.report.text import UNKNOWN, case_labels, clean, escape_markdown, memory
+from benchbox.report.text import UNKNOWN, case_labels, clean, csv_cell, escape_markdown, memory
 from benchbox.schema import Case, CaseEstimate, CaseResult, Interval, MemoryEstimate, Report, SuiteEstimate
 from benchbox.stats import median
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
 _FITS = {True: "yes", False: "no", None: "unsure"}
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def with_estimates(report: Report, estimates: Mapping[str, CaseEstimate]) -> Report:
@@ -111,7 +110,7 @@ def csv_estimate(estimate: SuiteEstimate) -> str:
         row: dict[str, object] = {name: getattr(case, name) for name in Case.__struct_fields__}
         row |= estimate_cells(answer.estimate)
         row |= {"unknown_reason": answer.unknown_reason, "device": estimate.device}
-        writer.writerow({name: _cell(value) for name, value in row.items()})
+        writer.writerow({name: csv_cell(value) for name, value in row.items()})
     return buffer.getvalue()
 
 
@@ -263,16 +262,3 @@ def _range(interval: Interval) -> str:
 
 def _number(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value:,}"
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "x".join(map(str, value))
-    if isinstance(value, str):
-        text = clean(value)
-        return f"'{text}" if value.startswith(_FORMULA_STARTS) or text.startswith(_FORMULA_STARTS) else text
-    return str(value)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from benchbox.report.text import duration, energy, memory, percent, plus_minus, rate_text, share, significant
+from benchbox.report.text import (
+    duration,
+    energy,
+    if_known,
+    memory,
+    percent,
+    plus_minus,
+    rate_text,
+    share,
+    significant,
+)
 from benchbox.schema import CaseResult, CaseSummary, Report
 
 
@@ -37,6 +47,14 @@ def rests_on_steps(report: Report) -> bool:
     return any(case.summary and case.summary.interval_basis == "steps" for case in report.cases)
 
 
+def interval_text(summary: CaseSummary | None) -> str | None:
+    """``± 0.42 %``, with a star where it rests on the steps of one attempt."""
+    if summary is None or summary.samples_per_second_interval is None:
+        return None
+    star = "*" if summary.interval_basis == "steps" else ""
+    return plus_minus(summary.samples_per_second_interval) + star
+
+
 STAR = "* over the steps of a single attempt: variation from run to run is not in it"
 RANKS = (
     "comm. is the part of a step by which collectives make it longer; eff. is the rate of a device against "
@@ -58,39 +76,28 @@ def _of_summary(title: str, name: str, text: Callable[[CaseSummary], str | None]
     return Figure(title, name, lambda result: text(result.summary) if result.summary else None)
 
 
-def _interval(summary: CaseSummary) -> str | None:
-    if summary.samples_per_second_interval is None:
-        return None
-    star = "*" if summary.interval_basis == "steps" else ""
-    return plus_minus(summary.samples_per_second_interval) + star
-
-
 def _peak(summary: CaseSummary) -> str | None:
     if summary.mfu_peak_tflops is None:
         return None
     return f"{significant(summary.mfu_peak_tflops)} {summary.mfu_peak_precision or ''}".rstrip()
 
 
-def _or_none(show: Callable[[float], str], value: float | None) -> str | None:
-    return None if value is None else show(value)
-
-
 _THROUGHPUT = (
     _of_summary(
         "samples/s", "samples/s", lambda s: rate_text(s.samples_per_second, s.samples_per_second_interval)
     ),
-    _of_summary("95 %", "its 95 % interval", _interval),
+    _of_summary("95 %", "its 95 % interval", interval_text),
 )
 _STEP = (
     _of_summary("step p50", "median step time", lambda s: duration(s.step_time_p50_ns)),
     _of_summary("step p95", "95th percentile of step time", lambda s: duration(s.step_time_p95_ns)),
 )
-_HOST_MEMORY = (_of_summary("peak RSS", "host memory", lambda s: _or_none(memory, s.peak_host_rss_bytes)),)
+_HOST_MEMORY = (_of_summary("peak RSS", "host memory", lambda s: if_known(s.peak_host_rss_bytes, memory)),)
 _DEVICE_MEMORY = (
-    _of_summary("peak alloc", "allocated memory", lambda s: _or_none(memory, s.peak_memory_allocated_bytes)),
-    _of_summary("reserved", "reserved memory", lambda s: _or_none(memory, s.peak_memory_reserved_bytes)),
+    _of_summary("peak alloc", "allocated memory", lambda s: if_known(s.peak_memory_allocated_bytes, memory)),
+    _of_summary("reserved", "reserved memory", lambda s: if_known(s.peak_memory_reserved_bytes, memory)),
     _of_summary(
-        "on device", "memory used on the device", lambda s: _or_none(memory, s.device_memory_used_bytes)
+        "on device", "memory used on the device", lambda s: if_known(s.device_memory_used_bytes, memory)
     ),
 )
 _RANKS = (
@@ -107,9 +114,9 @@ _RANKS = (
     ),
 )
 _POWER = (
-    _of_summary("GPU util", "GPU utilization", lambda s: _or_none(percent, s.utilization_gpu_pct)),
+    _of_summary("GPU util", "GPU utilization", lambda s: if_known(s.utilization_gpu_pct, percent)),
     _of_summary("power", "power", lambda s: None if s.power_w is None else f"{significant(s.power_w)} W"),
-    _of_summary("J/sample", "energy per sample", lambda s: _or_none(energy, s.joules_per_sample)),
+    _of_summary("J/sample", "energy per sample", lambda s: if_known(s.joules_per_sample, energy)),
 )
 _ARITHMETIC = (
     _of_summary("MFU", "MFU", lambda s: share(s.mfu)),

@@ -7,9 +7,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchbox.report.csvfile import csv_cell
 from benchbox.report.markdown_table import pipe_table
-from benchbox.report.text import clean, escape_markdown, indented_json, significant
+from benchbox.report.text import clean, csv_cell, escape_markdown, indented_json, significant
 from benchbox.schema import GradedPair, GradeFigures, GradeGroup, GradeResult, LeftOut
 
 if TYPE_CHECKING:

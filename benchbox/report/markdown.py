@@ -18,18 +18,18 @@ from benchbox.report.facts import (
 )
 from benchbox.report.hints import report_hints
 from benchbox.report.markdown_table import pipe_table
+from benchbox.report.plots.phases import PHASES, phase_cells
 from benchbox.report.ranks import rank_sections
 from benchbox.report.text import (
     UNKNOWN,
     case_labels,
     clean,
-    duration,
     ends_text,
     escape_markdown,
     memory,
     significant,
 )
-from benchbox.schema import CaseResult, LossCheck, PhaseTimes, Report
+from benchbox.schema import CaseResult, LossCheck, Report
 
 MAX_STDERR_LINES = 20
 
@@ -130,30 +130,18 @@ def _phases(report: Report, labels: dict[str, str]) -> list[str]:
     for result in report.cases:
         phases = phase_times(result)
         if phases is not None:
-            rows.append([labels[result.case.case_id], *_shares(phases)])
+            cells = phase_cells(phases) if phases.whole_ns else [UNKNOWN] * len(PHASES)
+            rows.append([labels[result.case.case_id], *cells])
     if not rows:
         return []
-    titles = ["case", "input wait", "host to device", "forward", "backward", "optimizer"]
     return [
         "## Phases of a step",
         "",
         "Medians of a pass of their own, and their share of its step. Phases that else overlap add up",
         "to more than a measured step.",
         "",
-        *pipe_table(titles, rows),
+        *pipe_table(["case", *(name for name, _, _ in PHASES)], rows),
     ]
-
-
-def _shares(phases: PhaseTimes) -> list[str]:
-    times = [
-        phases.input_wait_ns,
-        phases.host_to_device_ns,
-        phases.forward_ns,
-        phases.backward_ns,
-        phases.optimizer_ns,
-    ]
-    whole = sum(times)
-    return [f"{duration(time)} ({100 * time / whole:.0f} %)" if whole else UNKNOWN for time in times]
 
 
 def _arithmetic(report: Report, labels: dict[str, str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -17,6 +17,7 @@ from benchbox.report.text import (
     clean,
     duration,
     escape_markdown,
+    if_known,
     indented_json,
     memory,
     percent,
@@ -115,16 +116,16 @@ def _titles(report: MaxBatchReport) -> tuple[str, ...]:
 def _row(report: MaxBatchReport, result: ConfigurationResult) -> list[str | None]:
     largest = _tried(result, result.largest_batch_size)
     fastest = _tried(result, result.fastest_batch_size)
-    fragmentation = [_if_known(result.fragmentation_pct, percent)] if report.environment.devices else []
+    fragmentation = [if_known(result.fragmentation_pct, percent)] if report.environment.devices else []
     return [
         configuration_label(result.case),
         _at_least(result),
         _rate(largest),
         None if fastest is None else str(fastest.per_device_batch_size),
         _rate(fastest),
-        _if_known(_peak(largest), memory),
+        if_known(_peak(largest), memory),
         *fragmentation,
-        _if_known(result.headroom_bytes, memory),
+        if_known(result.headroom_bytes, memory),
     ]
 
 
@@ -140,11 +141,11 @@ def _try_row(tried: BatchTry) -> list[str | None]:
         tried.outcome,
         _rate(tried),
         _range(tried),
-        _if_known(tried.step_time_ns, duration),
-        _if_known(tried.peak_memory_allocated_bytes, memory),
-        _if_known(tried.peak_memory_reserved_bytes, memory),
-        _if_known(tried.device_memory_used_bytes, memory),
-        _if_known(tried.peak_host_rss_bytes, memory),
+        if_known(tried.step_time_ns, duration),
+        if_known(tried.peak_memory_allocated_bytes, memory),
+        if_known(tried.peak_memory_reserved_bytes, memory),
+        if_known(tried.device_memory_used_bytes, memory),
+        if_known(tried.peak_host_rss_bytes, memory),
     ]
 
 
@@ -203,8 +204,4 @@ def _range(tried: BatchTry) -> str | None:
 
 
 def _rate(tried: BatchTry | None) -> str | None:
-    return None if tried is None else _if_known(tried.samples_per_second, rounded)
-
-
-def _if_known(value: float | None, show: Callable[[float], str]) -> str | None:
-    return None if value is None else show(value)
+    return None if tried is None else if_known(tried.samples_per_second, rounded)

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchbox.report.csvfile import csv_cell
 from benchbox.report.files import read_document
 from benchbox.report.markdown_table import pipe_table
-from benchbox.report.text import UNKNOWN, clean, escape_markdown, indented_json, significant
+from benchbox.report.text import UNKNOWN, clean, csv_cell, escape_markdown, indented_json, significant
 from benchbox.schema import Answer, Configuration, Estimate, PlanResult
 
 if TYPE_CHECKING:

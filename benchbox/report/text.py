@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -25,6 +25,7 @@ _COMMAND = re.compile(
     r"|(?<=##)(?=(?:vso)?\[)",
     re.IGNORECASE,
 )
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _PERHAPS_CONTROL = re.compile("[\x7f-\U0010ffff]")
 _LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 
@@ -76,6 +77,21 @@ def _spelled(found: re.Match[str]) -> str:
 def escape_markdown(text: str) -> str:
     """``text``, cleaned, so that Markdown shows it as it stands: no markup, HTML, link or table cell."""
     return _LINK.sub(r"\\", _MARKDOWN.sub(r"\\\1", clean(text)))
+
+
+def csv_cell(value: object) -> str:
+    """``value`` for a cell that no spreadsheet takes for a formula; unknown is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return csv_cell("x".join(map(str, value)))
+    if isinstance(value, str):
+        # Cleaning comes second: a tab in front would hide the sign behind it.
+        text = clean(value)
+        return f"'{text}" if value.startswith(_FORMULA_STARTS) or text.startswith(_FORMULA_STARTS) else text
+    return str(value)
 
 
 def case_label(case: Case) -> str:
@@ -179,12 +195,24 @@ def share(value: float | None) -> str | None:
     return None if value is None else percent(100 * value).replace("-", "−")
 
 
-def plus_minus(interval: Interval) -> str:
-    """Half of an interval's width on the log scale, as a share of its middle: ``± 0.42 %``."""
+def if_known(value: float | None, show: Callable[[float], str]) -> str | None:
+    """``value`` as ``show`` writes it; ``None`` stays unknown."""
+    return None if value is None else show(value)
+
+
+def half_width_pct(interval: Interval) -> float | None:
+    """Half of an interval's width on the log scale, as a share of its middle; ``None`` where it has none."""
     if interval.low <= 0 or interval.high < interval.low:
+        return None
+    return 100 * (math.sqrt(interval.high / interval.low) - 1)
+
+
+def plus_minus(interval: Interval) -> str:
+    """The same as text: ``± 0.42 %``."""
+    half_pct = half_width_pct(interval)
+    if half_pct is None:
         return "± ? %"
-    half_width_pct = 100 * (math.sqrt(interval.high / interval.low) - 1)
-    return f"± {significant(half_width_pct, 2)} %" if half_width_pct < 1000 else "± over 999 %"
+    return f"± {significant(half_pct, 2)} %" if half_pct < 1000 else "± over 999 %"
 
 
 def _scaled(value: float, units: Sequence[tuple[str, float]]) -> str:

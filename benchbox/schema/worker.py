@@ -86,6 +86,12 @@ class PhaseTimes(Record, frozen=True, kw_only=True):
     backward_ns: Count
     optimizer_ns: Count
 
+    @property
+    def whole_ns(self) -> int:
+        """A step of that pass. Phases that else overlap add up to more than a measured step."""
+        waiting_ns = self.input_wait_ns + self.host_to_device_ns
+        return waiting_ns + self.forward_ns + self.backward_ns + self.optimizer_ns
+
 
 class LossCheck(Record, frozen=True, kw_only=True):
     """The loss trajectory of a fresh seeded model, dropout off, against plain fp32 on the same batches."""

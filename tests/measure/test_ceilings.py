@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -14,9 +15,9 @@ from benchbox.measure.launch import WorkerServer
 from benchbox.measure.runner import SuiteRun
 from benchbox.plan.suite import load_suite
 from benchbox.report.from_run import report_of_run
-from benchbox.schema import Ceilings, PrecisionCeiling
+from benchbox.schema import AttemptResult, Ceilings, PrecisionCeiling
 from tests.factories import make_case, make_profile, make_suite
-from tests.runs import write_suite
+from tests.runs import ONE_CASE, write_suite
 
 REACHED = Ceilings(precisions=(PrecisionCeiling(precision="fp32", matmul_tflops=45.0),))
 
@@ -69,6 +70,34 @@ def test_a_run_asks_once_and_resuming_finds_the_answer(tmp_path: Path) -> None:
 def test_a_probe_that_fails_leaves_nothing_known(tmp_path: Path) -> None:
     with WorkerServer({"CUDA_VISIBLE_DEVICES": ""}) as server:
         assert ask_ceilings(server, make_suite([make_case()], ceiling_seconds=0.1), "cuda:0") is None
+
+
+def test_a_server_that_ends_during_the_probes_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = WorkerServer.start
+
+    def start_and_die(server: WorkerServer, **command: Any) -> int:
+        pid = start(server, **command)
+        if "ceilings" in command:
+            server._process.kill()
+        return pid
+
+    monkeypatch.setattr(WorkerServer, "start", start_and_die)
+    suite = load_suite(write_suite(tmp_path, ONE_CASE, ceiling_seconds=0.2))
+    with SuiteRun(suite, tmp_path, tmp_path / "out", device="cpu", resume=False, force=False) as run:
+        run.measure_ceilings()
+        ended = list(run.events())[-1]
+    assert run.ceilings is None
+    assert isinstance(ended, AttemptResult)
+    assert ended.outcome == "ok"
+
+
+def test_a_server_that_has_ended_before_the_probes_leaves_nothing_known() -> None:
+    with WorkerServer({"CUDA_VISIBLE_DEVICES": ""}) as server:
+        server._process.kill()
+        server._process.wait()
+        assert ask_ceilings(server, make_suite([make_case()], ceiling_seconds=0.1), "cpu") is None
 
 
 def test_the_runs_own_ceiling_comes_first_and_never_another_precisions() -> None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import itertools
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from benchbox.errors import WorkerStartError
+from benchbox.measure import cost as measure_cost
 from benchbox.measure.cost import Turn, compare_turns, cost_settings, fastest_case
+from benchbox.measure.launch import WorkerServer, start_attempt
+from benchbox.measure.runner import SuiteRun
+from benchbox.plan.suite import load_suite
+from benchbox.report.from_run import report_of_run
 from benchbox.report.sentences import telemetry_cost_line
-from benchbox.schema import MeasureSettings, RankResult, Window
+from benchbox.schema import Case, MeasureSettings, RankResult, Window
 from tests.factories import make_attempt, make_case, make_rank, make_suite
+from tests.runs import ONE_CASE, write_suite
 
 STEP_NS = 10_000_000
 STEPS_A_TURN = 8
@@ -137,6 +146,39 @@ def test_a_time_to_hang_of_the_suites_own_leaves_time_to_watch() -> None:
     assert settings.timeout_s == 6.0 + 7.5
     assert cost_settings(MeasureSettings(max_seconds=20, timeout_s=30.0)).timeout_s == 30.0
     assert cost_settings(MeasureSettings(max_seconds=0.5)).timeout_s is None
+
+
+@pytest.mark.parametrize("when", ["at the start", "before", "during"])
+def test_a_server_that_ends_while_watching_is_tried_costs_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """All is measured by then. A server that goes may have been ended for lack of memory."""
+    suite = load_suite(write_suite(tmp_path, ONE_CASE, telemetry_hz=20))
+
+    def start_attempt_and_die(server: WorkerServer, *arguments: Any) -> int:
+        if when == "before":
+            server._process.kill()
+            server._process.wait()
+        pid = start_attempt(server, *arguments)
+        server._process.kill()
+        return pid
+
+    def no_server(case: Case) -> WorkerServer:
+        raise WorkerStartError("cannot be started")
+
+    with SuiteRun(suite, tmp_path, tmp_path / "out", device="cpu", resume=False, force=False) as run:
+        for _ in run.events():
+            pass
+        if when == "at the start":
+            monkeypatch.setattr(run._site, "running_server", no_server)
+        monkeypatch.setattr(measure_cost, "start_attempt", start_attempt_and_die)
+        run.measure_cost_of_watching()
+        report = report_of_run(run)
+        assert not list(run._work_dir.glob("*-0-1"))  # the attempt's files
+        monkeypatch.undo()
+        assert not run._site.running_server(suite.cases[0]).has_ended()
+    assert report.complete
+    assert report.telemetry_cost is None
 
 
 def test_a_run_that_ended_early_does_not_blame_its_steps_alone() -> None:

@@ -102,6 +102,11 @@ def test_csv_has_a_row_a_case_and_every_figure() -> None:
     assert estimate_cells(None) == {}
 
 
+def test_csv_has_no_formulas() -> None:
+    text = csv_estimate(suite_estimate(make_case(model="=1+1"), make_case(model="\t=1+1")))
+    assert [row["model"] for row in csv.DictReader(io.StringIO(text))] == ["'=1+1"] * 2
+
+
 def with_errors(report: Report, *errors_pct: float) -> Report:
     """The report's first cases, foretold wrong by so much."""
     estimates = {}

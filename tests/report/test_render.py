@@ -22,12 +22,12 @@ from rich.console import Console
 from benchbox.errors import BadInputError
 from benchbox.report import figures
 from benchbox.report.bencher import render_bencher
-from benchbox.report.csvfile import csv_cell, render_csv
+from benchbox.report.csvfile import render_csv
 from benchbox.report.html.page import render_page
 from benchbox.report.markdown import render_markdown
 from benchbox.report.pytest_benchmark import render_pytest_benchmark
 from benchbox.report.terminal import terminal_view
-from benchbox.report.text import UNKNOWN
+from benchbox.report.text import UNKNOWN, csv_cell
 from benchbox.schema import Case, CaseSummary, Interval, Report
 from tests.factories import hostile_report, make_report
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchbox.schema import Case
+from benchbox.report.plots.phases import PHASES
+from benchbox.schema import Case, PhaseTimes
 from benchbox.worker.data import MicroBatches
 from benchbox.worker.phases import time_phases
 from benchbox.worker.strategies.single import SingleEngine
@@ -24,6 +25,13 @@ def batches(case: Case, wait_s: float = 0.0) -> Iterator[MicroBatches]:
     while True:
         time.sleep(wait_s)
         yield step
+
+
+def test_the_whole_is_the_sum_of_all_phases_and_each_is_shown() -> None:
+    names = [name for name in PhaseTimes.__struct_fields__ if name.endswith("_ns")]
+    phases = PhaseTimes(num_steps=1, **{name: 10**place for place, name in enumerate(names)})
+    assert phases.whole_ns == sum(10**place for place in range(len(names)))
+    assert [field for _, field, _ in PHASES] == names
 
 
 def test_the_wait_for_input_is_a_phase_of_its_own() -> None:

@@ -14,6 +14,7 @@ from benchbox.errors import BadInputError, NodeError
 from benchbox.plan.tomlfile import quoted
 
 TRY_AGAIN_AFTER_S = 0.5
+_LEAST_TRY_S = 0.1
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -49,8 +50,9 @@ def connect(host: str, port: int, within_s: float) -> socket.socket:
     """
     deadline = time.monotonic() + within_s
     while True:
+        left_s = max(_LEAST_TRY_S, deadline - time.monotonic())
         try:
-            return socket.create_connection((host, port), timeout=within_s)
+            return socket.create_connection((host, port), timeout=left_s)
         except OSError as error:
             if time.monotonic() + TRY_AGAIN_AFTER_S > deadline or _is_no_name(error):
                 raise NodeError(

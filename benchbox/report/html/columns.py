@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from benchbox.report.figures import interval_text
 from benchbox.report.text import (
-    UNKNOWN,
     duration,
     energy,
+    half_width_pct,
+    if_known,
     memory,
     percent,
-    plus_minus,
     rate_text,
     significant,
 )
-from benchbox.schema import CaseResult, CaseSummary, Report
+from benchbox.schema import CaseResult, Report
 
 
 class Column(NamedTuple):
@@ -24,11 +25,7 @@ class Column(NamedTuple):
     title: str
     meaning: str
     value: Callable[[CaseResult], float | None]
-    text: Callable[[float], str]
-    mark: Callable[[CaseResult], str] = lambda _: ""
-    """What stands behind the figure."""
-    whole: Callable[[CaseResult], str] | None = None
-    """The text where it rests on more than the figure."""
+    text: Callable[[CaseResult], str | None]
 
 
 class Cell(NamedTuple):
@@ -60,10 +57,14 @@ def unknown_columns(reports: Sequence[Report]) -> list[str]:
 def cell(column: Column, result: CaseResult) -> Cell:
     """One cell."""
     value = column.value(result)
-    if value is None:
-        return Cell(None, None)
-    text = column.whole(result) if column.whole else column.text(value)
-    return Cell(text + column.mark(result), value)
+    return Cell(None, None) if value is None else Cell(column.text(result), value)
+
+
+def _figure(
+    title: str, meaning: str, value: Callable[[CaseResult], float | None], show: Callable[[float], str]
+) -> Column:
+    """A column whose text rests on its value alone."""
+    return Column(title, meaning, value, lambda result: if_known(value(result), show))
 
 
 def _summary(name: str, factor: float = 1.0) -> Callable[[CaseResult], float | None]:
@@ -82,28 +83,14 @@ def _scaling(name: str) -> Callable[[CaseResult], float | None]:
     return value
 
 
-def _rate(result: CaseResult) -> str:
+def _rate(result: CaseResult) -> str | None:
     summary = result.summary
-    return rate_text(summary.samples_per_second, summary.samples_per_second_interval) if summary else UNKNOWN
+    return rate_text(summary.samples_per_second, summary.samples_per_second_interval) if summary else None
 
 
 def _half_width(result: CaseResult) -> float | None:
-    """Of the interval, in percent on the log scale, as :func:`plus_minus` shows it."""
     interval = result.summary.samples_per_second_interval if result.summary else None
-    if interval is None or interval.low <= 0:
-        return None
-    return float(100 * ((interval.high / interval.low) ** 0.5 - 1))
-
-
-def interval_text(summary: CaseSummary | None) -> str | None:
-    """``± 0.42 %``, with a star where it rests on the steps of one attempt."""
-    if summary is None or summary.samples_per_second_interval is None:
-        return None
-    return plus_minus(summary.samples_per_second_interval) + _star(summary)
-
-
-def _star(summary: CaseSummary | None) -> str:
-    return "*" if summary and summary.interval_basis == "steps" else ""
+    return None if interval is None else half_width_pct(interval)
 
 
 COLUMNS = (
@@ -112,80 +99,78 @@ COLUMNS = (
         "Samples trained per second over all measured steps, of all devices together; the geometric mean of "
         "the attempts.",
         _summary("samples_per_second"),
-        lambda v: significant(v, 4),
-        whole=_rate,
+        _rate,
     ),
     Column(
         "95 %",
         "Half of the 95 % interval of samples/s. It knows nothing of other machines or other days.",
         _half_width,
-        lambda v: f"± {significant(v, 2)} %" if v < 1000 else "± over 999 %",
-        lambda result: _star(result.summary),
+        lambda result: interval_text(result.summary),
     ),
-    Column(
+    _figure(
         "MFU",
         "The model's own FLOPs over time, as a share of the vendor's dense peak of the case's precision.",
         _summary("mfu", 100),
         percent,
     ),
-    Column(
+    _figure(
         "of reached",
         "The same against the matrix product that a probe reached on this device.",
         _summary("ceiling_fraction", 100),
         percent,
     ),
-    Column("step p50", "The median step.", _summary("step_time_p50_ns"), duration),
-    Column("step p95", "19 of 20 steps are shorter.", _summary("step_time_p95_ns"), duration),
-    Column(
+    _figure("step p50", "The median step.", _summary("step_time_p50_ns"), duration),
+    _figure("step p95", "19 of 20 steps are shorter.", _summary("step_time_p95_ns"), duration),
+    _figure(
         "peak alloc",
         "The most that tensors held at once, by torch's account; less than the device must have free.",
         _summary("peak_memory_allocated_bytes"),
         memory,
     ),
-    Column(
+    _figure(
         "reserved",
         "What torch's allocator took from the device at its peak, with its reserve.",
         _summary("peak_memory_reserved_bytes"),
         memory,
     ),
-    Column(
+    _figure(
         "on device",
         "The driver's largest reading, of the whole device: other processes and the context are in it.",
         _summary("device_memory_used_bytes"),
         memory,
     ),
-    Column(
+    _figure(
         "GPU util",
         "Share of time in which some kernel ran. It shows idleness, never efficiency.",
         _summary("utilization_gpu_pct"),
         percent,
     ),
-    Column("power", "Mean of one device.", _summary("power_w"), lambda v: f"{significant(v)} W"),
-    Column(
+    _figure("power", "Mean of one device.", _summary("power_w"), lambda v: f"{significant(v)} W"),
+    _figure(
         "J/sample",
         "Energy of the devices alone, per sample; the host's is not in it.",
         _summary("joules_per_sample"),
         energy,
     ),
-    Column(
+    _figure(
         "comm",
         "Share of a step by which collectives make it longer; what overlaps with arithmetic is not in it.",
         _summary("communication_share", 100),
         percent,
     ),
-    Column(
+    _figure(
         "weak eff",
         "Rate over that of one device with the same batch for each device, times the number of devices.",
         _scaling("weak_efficiency"),
         percent,
     ),
-    Column(
+    _figure(
         "strong eff",
         "The same against one device with the same global batch.",
         _scaling("strong_efficiency"),
         percent,
     ),
-    Column(
+    _figure(
         "peak RSS",
         "The worker's largest memory on the host since its start, building the model included.",
         _summary("peak_host_rss_bytes"),

@@ -42,15 +42,11 @@ class ComparisonView(NamedTuple):
 def verdicts(comparison: Comparison) -> Verdicts:
     """In the words that ``benchbox compare`` uses."""
     forbidden = words.way_out(comparison)
-    notes = [f"differs: {words.difference_text(one)}" for one in words.forbidding(comparison)]
-    notes += [f"across: {words.difference_text(one)}" for one in comparison.differences if one.lifted]
-    notes += [
-        f"also differs: {words.difference_text(one)}" for one in comparison.differences if not one.across
-    ]
+    notes = tuple(map(clean, words.difference_notes(comparison)))
     sentence = words.counts_sentence(comparison)
     if forbidden:
         sentence += f". No verdict, unless that is the point: benchbox compare {forbidden}"
-    return Verdicts(words.heading(comparison), f"{sentence}.", tuple(map(clean, notes)))
+    return Verdicts(words.heading(comparison), f"{sentence}.", notes)
 
 
 def comparison_view(comparison: Comparison) -> ComparisonView:

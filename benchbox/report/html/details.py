@@ -8,9 +8,9 @@ from benchbox.analyze.ranks import longest_steps
 from benchbox.report import sentences
 from benchbox.report.diagnosis import class_lines
 from benchbox.report.facts import loss_check, outcome_word, phase_times, stop_reasons, warmup_ends
+from benchbox.report.figures import interval_text
 from benchbox.report.html import shapes
 from benchbox.report.html.answer import bottleneck_sentence, evidence_texts, next_step
-from benchbox.report.html.columns import interval_text
 from benchbox.report.plots.memory import (
     MEASURED,
     estimated_parts,

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from benchbox.analyze.matching import compare_sides, side_of
 from benchbox.report import comparison_text as words
 from benchbox.report.facts import outcome_word
-from benchbox.report.html.columns import interval_text
+from benchbox.report.figures import interval_text
 from benchbox.report.text import case_labels, rate_text, significant
 from benchbox.schema import CaseResult, CaseSummary, Report
 from benchbox.schema.comparison import (

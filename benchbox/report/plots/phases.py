@@ -33,9 +33,16 @@ class _Row(NamedTuple):
 
 def phase_shares(phases: PhaseTimes) -> list[float]:
     """Share of each of :data:`PHASES` in their sum; all zero where no phase took any time."""
-    times = [getattr(phases, field) for _, field, _ in PHASES]
-    whole = sum(times)
-    return [time / whole if whole else 0.0 for time in times]
+    whole_ns = phases.whole_ns
+    return [getattr(phases, field) / whole_ns if whole_ns else 0.0 for _, field, _ in PHASES]
+
+
+def phase_cells(phases: PhaseTimes) -> list[str]:
+    """``1.20 ms (12 %)``: each of :data:`PHASES` and its share."""
+    return [
+        f"{duration(getattr(phases, field))} ({100 * share:.0f} %)"
+        for (_, field, _), share in zip(PHASES, phase_shares(phases), strict=True)
+    ]
 
 
 def phases(reports: Sequence[Report]) -> Plot:
@@ -73,10 +80,7 @@ def _rows(reports: Sequence[Report]) -> list[_Row]:
 
 
 def _cells(row: _Row) -> tuple[str, ...]:
-    times = [getattr(row.phases, field) for _, field, _ in PHASES]
-    shares = phase_shares(row.phases)
-    cells = [f"{duration(t)} ({100 * share:.0f} %)" for t, share in zip(times, shares, strict=True)]
-    return (row.name.whole(), *cells, duration(sum(times)))
+    return (row.name.whole(), *phase_cells(row.phases), duration(row.phases.whole_ns))
 
 
 def _draw(title: str, rows: Sequence[_Row]) -> Figure:
@@ -90,8 +94,7 @@ def _draw(title: str, rows: Sequence[_Row]) -> Figure:
         handles.append(axes.barh(places, widths, left=left, height=0.66, color=color, label=name))
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for place, row in enumerate(rows):
-        whole = sum(getattr(row.phases, field) for _, field, _ in PHASES)
-        axes.annotate(duration(whole), (101, place), va="center", fontsize=8.5, color=INK)
+        axes.annotate(duration(row.phases.whole_ns), (101, place), va="center", fontsize=8.5, color=INK)
     axes.set_yticks(places, [row.name.short() for row in rows], fontsize=8.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -188,6 +189,29 @@ def test_a_node_0_that_does_not_come_is_told(port: int) -> None:
         NodeError, match=rf"not be reached at 127.0.0.1:{port} \(tried for up to 0\.1 s\): Connection refused"
     ):
         connect("127.0.0.1", port, 0.1)
+
+
+def test_no_try_goes_on_for_longer_than_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that does not answer at all, as behind a firewall, uses up what time a try is given."""
+    now_s = 1000.0
+    tried_s: list[float] = []
+
+    def silent(_: object, timeout: float) -> None:
+        nonlocal now_s
+        tried_s.append(timeout)
+        now_s += min(timeout, 130.0)  # when the kernel gives up
+        raise TimeoutError("timed out")
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    monkeypatch.setattr(network.socket, "create_connection", silent)
+    monkeypatch.setattr(network, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=sleep))
+    with pytest.raises(NodeError, match=r"tried for up to 300 s\): timed out"):
+        connect("node-0", 1, 300)
+    assert tried_s == [300.0, 169.5, 39.0]
+    assert now_s == 1300.0
 
 
 def test_node_0_cannot_listen_at_another_machines_address() -> None:
