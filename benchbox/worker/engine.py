@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import shutil
 from typing import Literal
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
-from benchbox.schema import Case
+from benchbox.plan.supported import Machine, why_unsupported
+from benchbox.schema import Case, DeviceFacts
 from benchbox.worker.data import MicroBatches
 from benchbox.worker.models import UnsupportedCase
 
@@ -19,27 +19,20 @@ AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check_supported(case: Case, device: torch.device) -> None:
-    """Raise :class:`UnsupportedCase` for what this hardware or torch cannot do, before anything is built."""
-    if case.strategy == "single" and case.world_size != 1:
-        raise UnsupportedCase(f"strategy single trains on one device, not on {case.world_size}")
-    if case.strategy != "single" and case.compile:
-        raise UnsupportedCase(f"torch.compile is offered with strategy single, not with {case.strategy}")
-    if device.type == "cpu":
-        if case.precision == "tf32":
-            raise UnsupportedCase("tf32 needs an NVIDIA GPU of compute capability 8.0 or later")
-        if case.precision == "fp16":
-            raise UnsupportedCase("fp16 training on a CPU: torch has no fast convolution for it; use bf16")
-    else:
+    """Raise :class:`UnsupportedCase` for what this hardware or torch cannot do, before anything is built.
+
+    The controller has asked the same before it started this process; what it did not know is this device's
+    compute capability, where no driver library told it.
+    """
+    gpus: tuple[DeviceFacts, ...] = ()
+    if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        if case.precision in ("tf32", "bf16") and major < 8:
-            raise UnsupportedCase(
-                f"{case.precision} needs compute capability 8.0 or later; this device has {major}.{minor}"
-            )
-    compilers = ("c++", "g++", "clang++") if device.type == "cpu" else ("cc", "gcc", "clang")
-    if case.compile and not any(shutil.which(name) for name in compilers):
-        raise UnsupportedCase(f"torch.compile needs a compiler, and none of {', '.join(compilers)} is there")
-    if case.memory_format == "channels_last" and len(case.input_shape) != 3:
-        raise UnsupportedCase("channels_last needs samples of three dimensions (channels, height, width)")
+        own = DeviceFacts(index=0, name="this device", compute_capability=f"{major}.{minor}")
+        gpus = (own,) * case.world_size
+    machine = Machine(gpus=gpus, num_usable_processors=case.world_size, has_deepspeed=True)
+    reason = why_unsupported(case, machine)
+    if reason is not None:
+        raise UnsupportedCase(reason)
 
 
 def set_precision_flags(precision: str) -> None:
