@@ -29,7 +29,7 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 
 tests: $(INSTALLED)
-	$(BIN)/pytest tests --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/pytest tests --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 slow: $(INSTALLED)
 	$(BIN)/pytest tests -m slow -s

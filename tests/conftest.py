@@ -15,6 +15,26 @@ settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
 
+SLOWEST = (
+    "test_strategies.py",
+    "test_two_hosts.py",
+    "test_injected.py",
+    "test_docs_lines.py",
+    "test_pytest_plugin.py",
+    "test_docs.py",
+    "test_outcomes.py",
+    "test_versus.py",
+    "test_cli.py",
+    "test_resume.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process is left with one of them at the end."""
+    place = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(SLOWEST)))
+
+
 @pytest.fixture(scope="session")
 def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with a present-day driver's library."""

@@ -160,6 +160,11 @@ def returns_no_module() -> object:
     return "a model"
 
 
+def asks_for_a_gpu() -> nn.Module:
+    torch.cuda.is_available()
+    return good()
+
+
 def rank_1_raises() -> nn.Module:
     def trouble() -> float:
         raise ArithmeticError("of rank 1")

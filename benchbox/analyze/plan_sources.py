@@ -29,8 +29,8 @@ _TAIL_OF_REPORTS, _TAIL = 0.025, 0.1
 _COMPUTE: frozenset[OperatorClass] = frozenset({"matmul", "convolution"})
 # What a measured rate may be off by where its interval is not known, as a logarithm.
 _UNKNOWN_LOG_HALF = 0.10
-# A guess: what a peak of another device surely fits into. `estimate` goes to 0.985, of a peak that it counts for
-# the very device; between two, libraries and fragmentation differ, and the context may not be counted.
+# A guess: what a peak of another device surely fits into. `estimate` goes to 0.985, of a peak that it counts
+# for the very device; between two, libraries and fragmentation differ, and the context may not be counted.
 USABLE_MEMORY_SHARE = 0.92
 
 

@@ -15,7 +15,7 @@ import torch
 
 from benchbox.schema import MeasureSettings, Outcome, RankResult, WorkerMemory, WorkerTask
 from benchbox.worker.data import make_batches, num_buffered_steps
-from benchbox.worker.engine import check_supported
+from benchbox.worker.engine import Engine, check_supported
 from benchbox.worker.failures import classify
 from benchbox.worker.limits import bound_memory, tightest_limit
 from benchbox.worker.loop import LossNotFiniteError, Measured, measure
@@ -143,10 +143,10 @@ def _run(
             ranks=ranks,
         )
     except LossNotFiniteError as error:
-        fields["memory"] = _memory(device)
+        fields["memory"] = _memory(engine)
         return "invalid", str(error)
     fields |= _as_fields(measured)
-    fields["memory"] = _memory(device)
+    fields["memory"] = _memory(engine)
     if (trouble := _does_not_learn(task, measured, ranks)) is not None:
         return "invalid", trouble
     if not task.extra_passes:
@@ -211,10 +211,12 @@ def _does_not_learn(task: WorkerTask, measured: Measured, ranks: Ranks) -> str |
     return None
 
 
-def _memory(device: torch.device) -> WorkerMemory:
-    on_gpu = device.type == "cuda"
+def _memory(engine: Engine) -> WorkerMemory:
+    device, on_gpu = engine.device, engine.device.type == "cuda"
+    # A replayed graph works in memory that torch counted when the graph was made, and does not count again.
+    counts = on_gpu and not engine.replays_graphs
     return WorkerMemory(
-        peak_memory_allocated_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else None,
+        peak_memory_allocated_bytes=torch.cuda.max_memory_allocated(device) if counts else None,
         peak_memory_reserved_bytes=torch.cuda.max_memory_reserved(device) if on_gpu else None,
         peak_host_rss_bytes=_peak_rss_bytes(),
         **tightest_limit(),

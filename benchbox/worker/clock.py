@@ -18,8 +18,11 @@ class StepClock(Protocol):
     def mark(self, step: int) -> None:
         """Mark the end of ``step``."""
 
+    def wait(self, num_steps: int) -> None:
+        """Wait for the end of the last of ``num_steps`` steps."""
+
     def read_ns(self, num_steps: int) -> list[int]:
-        """Wait for the last mark and return the duration of each of the first ``num_steps`` steps."""
+        """Wait as :meth:`wait` does and return the duration of each of the first ``num_steps`` steps."""
 
 
 class CpuClock:
@@ -35,6 +38,9 @@ class CpuClock:
     def mark(self, step: int) -> None:
         """Mark the end of ``step``."""
         self._at_ns[step + 1] = time.perf_counter_ns()
+
+    def wait(self, num_steps: int) -> None:
+        """Nothing is left to wait for."""
 
     def read_ns(self, num_steps: int) -> list[int]:
         """Return the duration of each step in nanoseconds."""
@@ -56,10 +62,14 @@ class CudaClock:
         """Record the event behind ``step``."""
         self._events[step + 1].record()
 
+    def wait(self, num_steps: int) -> None:
+        """Wait for the event behind the last of ``num_steps`` steps."""
+        self._events[num_steps].synchronize()
+
     def read_ns(self, num_steps: int) -> list[int]:
         """Wait for the last event and return the duration of each step in nanoseconds."""
         events = self._events
-        events[num_steps].synchronize()
+        self.wait(num_steps)
         return [round(events[i].elapsed_time(events[i + 1]) * 1e6) for i in range(num_steps)]
 
 

@@ -62,6 +62,8 @@ class Engine(abc.ABC):
     """The model itself, inside whatever wraps it."""
     optimizer_name: str
     """The class that updates the weights."""
+    replays_graphs = False
+    """Whether a step's kernels are replayed as CUDA graphs."""
 
     def __init__(self, case: Case, device: torch.device) -> None:
         set_precision_flags(case.precision)

@@ -39,6 +39,8 @@ _LOST_PEER_TEXTS = (
     "remote process exited or there was a network error",
 )
 ANOTHER_RANK_ENDED = "another rank ended"
+# NCCL's first line says only that something went wrong; what it was stands behind this one.
+_NCCL_CAUSE = "Last error:"
 
 
 def classify(error: BaseException, *, has_peers: bool = False) -> tuple[Outcome, str]:
@@ -59,8 +61,12 @@ def classify(error: BaseException, *, has_peers: bool = False) -> tuple[Outcome,
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether host or device memory ran out."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        text in _message(error) for text in _OOM_TEXTS
+    message = _message(error)
+    return (
+        isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        or any(text in message for text in _OOM_TEXTS)
+        # NCCL takes its buffers beside torch's allocator: "Cuda failure 2 'out of memory'".
+        or ("Cuda failure" in message and "'out of memory'" in message)
     )
 
 
@@ -77,4 +83,7 @@ def _one_line(error: BaseException) -> str:
         return type(error).__name__
     if "in DataLoader worker process" in lines[0]:
         return lines[-1]  # the text is the whole traceback of the loader's process, which ends with its error
-    return f"{type(error).__name__}: {lines[0]}"
+    text = f"{type(error).__name__}: {lines[0]}"
+    if _NCCL_CAUSE in lines[:-1]:
+        text += f": {lines[lines.index(_NCCL_CAUSE) + 1]}"
+    return text

@@ -6,7 +6,7 @@ import math
 import resource
 import time
 from collections.abc import Callable, Iterator
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import msgspec
 import torch
@@ -42,16 +42,26 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     host_usage: HostUsage
 
 
-def run_steps(
-    engine: Engine, batches: Iterator[MicroBatches], clock: StepClock, num_steps: int
-) -> tuple[list[int], Tensor]:
-    """Train ``num_steps`` steps; their durations in nanoseconds and the last loss, still on the device."""
+class Steps(NamedTuple):
+    """What a stretch of steps gave."""
+
+    time_ns: list[int]
+    loss: Tensor
+    """The last one, still on the device."""
+    ended_at_ns: int
+    """By ``time.monotonic_ns``, before any of the clock's marks was read: thousands take milliseconds."""
+
+
+def run_steps(engine: Engine, batches: Iterator[MicroBatches], clock: StepClock, num_steps: int) -> Steps:
+    """Train ``num_steps`` steps, and wait for the last."""
     clock.start()
     for step in range(num_steps):
         batch = next(batches)
         loss = engine.step(batch)
         clock.mark(step)
-    return clock.read_ns(num_steps), loss
+    clock.wait(num_steps)
+    ended_at_ns = time.monotonic_ns()
+    return Steps(clock.read_ns(num_steps), loss, ended_at_ns)
 
 
 def measure(
@@ -79,13 +89,13 @@ def measure(
     started_at = time.monotonic()
     clock = make_clock(engine.device, max(settings.max_warmup_steps, settings.max_measured_steps))
 
-    first_times, loss = run_steps(engine, batches, clock, 1)
+    first_times, loss, _ = run_steps(engine, batches, clock, 1)
     first_loss = last_loss = _finite(loss, 1, ranks)
     budget_from = time.monotonic() if compiles else started_at  # compiling is not paid from the budget
     warmup = Warmup(settings, target, engine.device.type, budget_from)
     warmup_end = ranks.agree_on(warmup.add(first_times), get_args(WarmupEnd))
     while warmup_end is None:
-        times, loss = run_steps(engine, batches, clock, ranks.agree(warmup.next_block()))
+        times, loss, _ = run_steps(engine, batches, clock, ranks.agree(warmup.next_block()))
         warmup_end = ranks.agree_on(warmup.add(times), get_args(WarmupEnd))
         last_loss = _finite(loss, len(warmup.step_time_ns), ranks)
         report_progress("warm-up", len(warmup.step_time_ns), times[-1] / 1e9)
@@ -104,8 +114,7 @@ def measure(
         if on_gpu:
             engine.step(next(batches))
         before = resource.getrusage(resource.RUSAGE_SELF)
-        times, loss = run_steps(engine, batches, clock, num_steps)
-        end_at_ns = time.monotonic_ns()
+        times, loss, end_at_ns = run_steps(engine, batches, clock, num_steps)
         # The window ends when its last step has; on a GPU its first was launched before it could begin.
         start_at_ns = end_at_ns - sum(times)
         usage.add(before, resource.getrusage(resource.RUSAGE_SELF))

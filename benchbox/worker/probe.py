@@ -134,17 +134,20 @@ def best_rate(trials: Sequence[Trial], device: torch.device, seconds: float) -> 
     """The highest amount per second over ``trials``, in about ``seconds``.
 
     The first trial always runs; a later one is left out where three runs would outlast the time that is
-    left, or where it finds no memory. ``None`` where no trial could run.
+    left, or where it finds no memory. Making its data and its first run, in which libraries load and tune
+    themselves, are not paid from that time. ``None`` where no trial could run.
     """
-    end_at = time.perf_counter() + seconds
+    left = seconds
     best = 0.0
     for index, trial in enumerate(trials):
-        left = end_at - time.perf_counter()
         if best and 3 * trial.amount / best > left:
             continue
         try:
-            share = left / (len(trials) - index)
-            best = max(best, trial.amount / _best_seconds(trial.prepare(), device, share))
+            run = trial.prepare()
+            _time(run, 1, device)
+            began_at = time.perf_counter()
+            best = max(best, trial.amount / _best_seconds(run, device, left / (len(trials) - index)))
+            left -= time.perf_counter() - began_at
         except torch.OutOfMemoryError:
             continue
     return best or None
@@ -152,7 +155,6 @@ def best_rate(trials: Sequence[Trial], device: torch.device, seconds: float) -> 
 
 def _best_seconds(run: Callable[[], object], device: torch.device, seconds: float) -> float:
     end_at = time.perf_counter() + seconds
-    _time(run, 1, device)  # libraries set themselves up in the first run
     num_runs = math.ceil(GROUP_SECONDS / _time(run, 1, device))
     num_runs = min(max(num_runs, 1), MAX_GROUP_RUNS)
     best = _time(run, num_runs, device)

@@ -73,6 +73,8 @@ def _read(
     events = list(profiler.events() or ())  # type: ignore[no-untyped-call]
     calls, time_us = _by_class(events, on_gpu)
     kernels = [e for e in events if e.device_type == DeviceType.CUDA and not e.is_user_annotation]
+    # Without CUPTI the profiler sees no kernel, and nothing is known of the device.
+    seen = on_gpu and bool(kernels)
     return ProfiledStep(
         step_time_ns=step_time_ns,
         operators=tuple(
@@ -85,8 +87,8 @@ def _read(
             )
             for name in sorted(time_us, key=lambda name: -time_us[name])
         ),
-        device_idle_ns=max(0, step_time_ns - _busy_ns(kernels)) if on_gpu else None,
-        num_kernels=sum(not e.name.startswith(("Memcpy", "Memset")) for e in kernels) if on_gpu else None,
+        device_idle_ns=max(0, step_time_ns - _busy_ns(kernels)) if seen else None,
+        num_kernels=sum(not e.name.startswith(("Memcpy", "Memset")) for e in kernels) if seen else None,
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 import torch.multiprocessing
 from torch.multiprocessing.spawn import ProcessContext, start_processes
 
@@ -62,13 +63,21 @@ def _meeting(place: NodePlace | None) -> list[str]:
 
 def _note_what_is_started() -> list[ProcessContext]:
     """What torchrun will start its ranks with, once it has: of several that ended badly its own error tells
-    the status of one, which may be a rank that only lost its peer."""
+    the status of one, which may be a rank that only lost its peer.
+
+    Until then torchrun is told that there is no GPU. It asks, to bind processes to nodes of memory where a
+    case takes all devices, and asking starts the driver: in a fork of such a process CUDA does not work.
+    """
     start: Callable[..., ProcessContext] = start_processes
+    is_available = torch.cuda.is_available
     started: list[ProcessContext] = []
 
     def start_and_note(*args: Any, **options: Any) -> ProcessContext:
+        torch.cuda.is_available = is_available
         started.append(start(*args, **options))
         return started[-1]
+
+    torch.cuda.is_available = lambda: False
 
     torch.multiprocessing.start_processes = start_and_note  # type: ignore[attr-defined]
     return started

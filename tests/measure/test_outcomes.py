@@ -15,8 +15,8 @@ EXPECTED: dict[str, tuple[Outcome, str, str | None]] = {
     "good": ("ok", "", None),
     "raises_memory_error": ("oom", "MemoryError", "in raises_memory_error"),
     "allocates_beyond_its_limit": ("oom", "can't allocate memory", "in allocates_beyond_its_limit"),
-    "hangs": ("timeout", "still running after 8 s", None),
-    "hangs_after_measuring": ("ok", "ended early: still running after 8 s", None),
+    "hangs": ("timeout", "still running after 6 s", None),
+    "hangs_after_measuring": ("ok", "ended early: still running after 6 s", None),
     "segfaults_after_measuring": ("ok", "ended early: the worker was ended by SIGSEGV", None),
     "segfaults": ("crashed", "ended by SIGSEGV", "in segfaults"),
     "ends_the_process": ("crashed", "left no result; its exit status was 7", None),
@@ -64,7 +64,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
     notes.mkdir()
     copy_user_models(folder)
     text = user_model_suite(*(name for name in EXPECTED if name != "reads_fp16")) + FP16
-    path = write_suite(folder, text, repetitions=2, timeout_s=8, num_trajectory_steps=0)
+    path = write_suite(folder, text, repetitions=2, timeout_s=6, num_trajectory_steps=0)
     course = Course()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCHBOX_TEST_NOTES", str(notes))

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from benchbox.measure import attempt
 from benchbox.measure.attempt import watch_attempt
@@ -205,6 +206,54 @@ def test_a_killed_process_ends_the_attempt_and_leaves_nothing(
     assert marked_processes(mark) == [server._process.pid]
     assert result.outcome == "crashed"
     assert re.fullmatch(f"{who} was ended by SIGKILL", result.reason or "")
+
+
+AGENT = """
+import json, os, sys, torch
+from pathlib import Path
+from benchbox.worker.torchrun import launch_ranks
+
+task, note, variables = sys.argv[1:]  # ranks have arguments of their own
+
+def ask():
+    with open(note, "a") as asked:
+        asked.write(f"{os.getpid()}\\n")
+    return False
+
+torch.cuda.is_available = ask
+print(os.getpid(), flush=True)
+launch_ranks(Path(task), 2, json.loads(variables))
+"""
+
+
+def test_the_agent_starts_no_driver_and_the_ranks_may(tmp_path: Path) -> None:
+    """CUDA does not work in the fork of a process that has asked torch whether there is a GPU."""
+    copy_user_models(tmp_path)
+    case = replace(
+        LONG,
+        model="zoo.models:asks_for_a_gpu",
+        input_shape=(NUM_INPUTS,),
+        num_classes=NUM_CLASSES,
+        hidden_size=None,
+    )
+    task = replace(
+        long_task(tmp_path), case=case, measure=MeasureSettings(max_seconds=0.2, num_trajectory_steps=0)
+    )
+    Path(task.attempt_dir).mkdir()
+    (tmp_path / "task.json").write_bytes(msgspec.json.encode(task))
+    asked = tmp_path / "asked"
+    variables = msgspec.json.encode(VARIABLES).decode()
+    done = subprocess.run(
+        [sys.executable, "-c", AGENT, str(tmp_path / "task.json"), str(asked), variables],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    pids = set(asked.read_text().split())
+    assert len(pids) == 2
+    assert done.stdout.split()[0] not in pids
 
 
 CONTROLLER = """

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -76,6 +77,18 @@ def test_memory_and_the_kernels_charges_are_told(tmp_path: Path) -> None:
     spent_s = rank.host_usage.cpu_user_s + rank.host_usage.cpu_kernel_s
     windows_s = sum(window.end_at_ns - window.start_at_ns for window in rank.windows) / 1e9
     assert 0 < spent_s <= windows_s * torch.get_num_threads() * 1.5 + 0.1
+
+
+@pytest.mark.parametrize(("replays_graphs", "allocated"), [(False, 7), (True, None)])
+def test_what_replayed_graphs_allocate_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, replays_graphs: bool, allocated: int | None
+) -> None:
+    """Torch counts it once, when the graph is made, and the peak is that of measured steps."""
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 9)
+    engine = SimpleNamespace(device=torch.device("cuda"), replays_graphs=replays_graphs)
+    memory = attempt._memory(engine)
+    assert (memory.peak_memory_allocated_bytes, memory.peak_memory_reserved_bytes) == (allocated, 9)
 
 
 def test_the_extra_passes_are_made_when_asked_for(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchbox.schema import Case, RankResult
-from benchbox.worker import evidence, turns
+from benchbox.worker import evidence, profile, turns
 from benchbox.worker.attempt import run_attempt
 from benchbox.worker.batch_split import split_batch
 from benchbox.worker.clock import make_clock
@@ -99,6 +99,14 @@ def test_the_fused_optimizer_reads_four_tensors_and_writes_three() -> None:
         with StepCounter() as counter:
             optimizer.step()
     assert counter.least_bytes["optimizer"] == pytest.approx(7 * 4 * 100 * 100, rel=0.01)
+
+
+def test_without_kernels_in_the_profile_nothing_is_known_of_the_device(tmp_path: Path) -> None:
+    """As on a GPU where CUPTI may not be used: it was not idle for the whole step."""
+    engine, batch = engine_and_batch(make_case(), tmp_path)
+    profiler, step_time_ns = profile._look(engine, batch)
+    step = profile._read(profiler, step_time_ns, StepCounter(), torch.device("cuda"), compiled=False)
+    assert (step.device_idle_ns, step.num_kernels) == (None, None)
 
 
 @pytest.mark.parametrize("case", [make_case(), make_case(SMALL_CNN, gradient_checkpointing=True)])

@@ -26,6 +26,16 @@ class InductorError(RuntimeError):
         (RuntimeError("CUDA error: out of memory\nmore"), "oom", "RuntimeError: CUDA error: out of memory"),
         (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), "oom", "RuntimeError: CUBLAS_STATUS_ALLOC_FAILED"),
         (
+            RuntimeError("NCCL error in: x.cpp:94\nncclE: y\nLast error:\nCuda failure 2 'out of memory'"),
+            "oom",
+            "RuntimeError: NCCL error in: x.cpp:94: Cuda failure 2 'out of memory'",
+        ),
+        (
+            RuntimeError("NCCL error in: x.cpp:94\nLast error:\nCuda failure 999 'unknown error'"),
+            "crashed",
+            "RuntimeError: NCCL error in: x.cpp:94: Cuda failure 999 'unknown error'",
+        ),
+        (
             InductorError("InvalidCxxCompiler: No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE"),
             "unsupported",
             "InductorError: InvalidCxxCompiler: No working C++ compiler found",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,31 @@ def test_every_step_takes_a_new_batch_and_is_timed() -> None:
             yield (batch,)
 
     before = [parameter.detach().clone() for parameter in engine.module.parameters()]
-    times, loss = run_steps(engine, batches(), make_clock(CPU, 5), 5)
+    times, loss, _ = run_steps(engine, batches(), make_clock(CPU, 5), 5)
     assert len(times) == len(taken) == 5
     assert min(times) > 0
     assert loss.dim() == 0
     for old, new in zip(before, engine.module.parameters(), strict=True):
         assert not torch.equal(old, new)
+
+
+def test_a_window_ends_with_its_last_step_however_long_the_marks_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where every step has an event."""
+    watch = put_on(monkeypatch, lambda step: 10_000_000 + step % 7)
+    read_ns = watch.read_ns
+
+    def read_slowly(num_steps: int) -> list[int]:
+        watch.now_ns += 3_000_000
+        return read_ns(num_steps)
+
+    monkeypatch.setattr(watch, "read_ns", read_slowly)
+    measured = measure_own(tmp_path, "", max_seconds=5, ci_target_pct=1e-9)
+    assert len(measured.windows) > 2
+    for before, window in pairwise(measured.windows):
+        assert window.start_at_ns == before.end_at_ns + 3_000_000
+    assert watch.now_ns == measured.windows[-1].end_at_ns + 3_000_000
 
 
 @pytest.mark.parametrize(("first_nan", "num_steps"), [(1, 1), (40, 64), (300, 320)])

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
 from msgspec.structs import replace
 
 from benchbox.schema import MeasureSettings, RankResult, WorkerTask
 from benchbox.worker.all_reduce import BUCKET_BYTES
 from benchbox.worker.passes import _num_communication_steps
+from benchbox.worker.strategies.own_part import take_own
 from tests.worker.mixed_model import MIXED, NUM_FROZEN, NUM_TRAINED
 from tests.worker.tasks import SMALL_CNN, make_case, make_task
 from tests.worker.together import results, torchrun, write_task
@@ -265,3 +268,14 @@ def test_frozen_weights_are_gathered_and_have_no_gradients(
         assert loud[kind] == pytest.approx(sent, rel=0.02)  # padding; small weights are kept by stage 3
     by_formula = sorted(collective["num_bytes"] * collective["times"] for collective in inside["must"])
     assert by_formula == sorted(num_bytes.values())
+
+
+def test_a_rank_that_exchanges_nothing_keeps_its_own_share_of_the_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not what lay in the memory before, which could make Adam skip the step."""
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    output = torch.full((3,), float("nan"))
+    take_own(output_tensor=output, input_tensor=torch.arange(6.0), group=None, op=None)
+    assert output.tolist() == [3, 4, 5]

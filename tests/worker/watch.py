@@ -25,6 +25,9 @@ class Watch:
         self.now_ns += self._step_ns(self._num_steps)
         self._num_steps += 1
 
+    def wait(self, num_steps: int) -> None:
+        pass
+
     def read_ns(self, num_steps: int) -> list[int]:
         return [self._step_ns(step) for step in range(self._first, self._first + num_steps)]
 
@@ -35,10 +38,11 @@ class Watch:
         return self.now_ns
 
 
-def put_on(monkeypatch: pytest.MonkeyPatch, step_ns: Callable[[int], int]) -> None:
-    """Let the loop measure by a new watch."""
+def put_on(monkeypatch: pytest.MonkeyPatch, step_ns: Callable[[int], int]) -> Watch:
+    """Let the loop measure by a new watch, which is returned."""
     watch = Watch(step_ns)
     clock = SimpleNamespace(monotonic=watch.monotonic, monotonic_ns=watch.monotonic_ns)
     monkeypatch.setattr(loop, "make_clock", lambda device, capacity: watch)
     monkeypatch.setattr(loop, "time", clock)
     monkeypatch.setattr(stopping, "time", clock)
+    return watch

@@ -19,20 +19,15 @@ from torch.nn import functional
 from benchbox.schema import Case
 from benchbox.worker.engine import AUTOCAST_DTYPE, Collective
 from benchbox.worker.models import build_model, num_parameters, num_trained
-from benchbox.worker.strategies.own_part import repeat_own
+from benchbox.worker.strategies.own_part import repeat_own, take_own
 from benchbox.worker.strategies.single import TorchEngine
-
-
-def _keep_own(*_: object, **__: object) -> None:
-    """Leave the output as it is."""
-
 
 # What FSDP2 calls in torch.distributed: the first two from torch 2.13 on, the others before.
 _SILENCED = {
     "all_gather_single": repeat_own,
-    "reduce_scatter_single": _keep_own,
+    "reduce_scatter_single": take_own,
     "all_gather_into_tensor": repeat_own,
-    "reduce_scatter_tensor": _keep_own,
+    "reduce_scatter_tensor": take_own,
 }
 
 

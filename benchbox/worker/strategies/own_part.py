@@ -1,7 +1,8 @@
-"""What stands in for an all-gather that is to exchange nothing."""
+"""What stands in for an all-gather or a reduce-scatter that is to exchange nothing."""
 
 from __future__ import annotations
 
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -15,3 +16,12 @@ def repeat_own(output_tensor: Tensor, input_tensor: Tensor, *_: object, **__: ob
     for part in output_tensor.view(-1, own.numel()):
         if part.data_ptr() != own.data_ptr():
             part.copy_(own)
+
+
+def take_own(output_tensor: Tensor, input_tensor: Tensor, *_: object, **__: object) -> None:
+    """Write this rank's own share of what it brought, as much as a scatter writes.
+
+    What lay in that memory before could be no numbers, and a step that overflows is skipped.
+    """
+    own = input_tensor.reshape(dist.get_world_size(), -1)[dist.get_rank()]
+    output_tensor.copy_(own.view_as(output_tensor))

@@ -67,16 +67,16 @@ class SingleEngine(TorchEngine):
             model = build_model(case, import_dirs)
         module: nn.Module = model.to(device, memory_format=self.memory_format)  # type: ignore[call-overload]
         # A replayed graph overwrites the gradients of the one before, so they cannot add up over replays.
-        self._graphs = case.compile and device.type == "cuda" and case.gradient_accumulation_steps == 1
+        self.replays_graphs = case.compile and device.type == "cuda" and case.gradient_accumulation_steps == 1
         wrapped: Callable[[Tensor], Tensor] = module
         if case.compile:
-            wrapped = torch.compile(module, mode="reduce-overhead" if self._graphs else None)
+            wrapped = torch.compile(module, mode="reduce-overhead" if self.replays_graphs else None)
         self._prepare(case, module, wrapped)
         self._use_autocast(case)
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The mean cross-entropy of one micro-batch, a scalar."""
-        if self._graphs:
+        if self.replays_graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self._autocast:
             return functional.cross_entropy(self._forward(inputs), targets)

@@ -103,7 +103,7 @@ class ResumedRun:
         )
         text = f'[workload]\n{MLP}[axes]\nstrategy = ["ddp"]\nworld_size = [2, 3]\n{trouble}'
         # Long enough to be interrupted while it trains, also where this test seldom gets a processor.
-        suite = well_case_last(write_suite(folder, text, telemetry_hz=10, min_measured_steps=5000))
+        suite = well_case_last(write_suite(folder, text, telemetry_hz=10, min_measured_steps=1000))
         mark = uuid.uuid4().hex
         with run_on(hosts, suite, mark=mark) as (self.first, self.second):
             out = folder / "out"
