@@ -3,7 +3,8 @@
 benchbox grade TABLE.csv --format csv | python docs/grade_misses.py
 
 Errors of more than 60 % of the measured rate, those of them whose interval did not hold it, and of these how
-many are too high and how many had an interval that reached 60 %; then each model, software, target and kind.
+many are too high and how many had an interval that reached 60 %; then each model, software, target and kind,
+and each pair.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ def main() -> None:
     )
     for kind, number in kinds.most_common():
         sys.stdout.write(f"{number}  {', '.join(kind)}\n")
+    for row in missed:
+        measured, low, predicted = (float(row[name]) for name in ("measured", "low", "predicted"))
+        sys.stdout.write(
+            f"{row['model']} on {row['num_devices']} x {row['target']} from {row['source']}: measured "
+            f"{measured / predicted:.4f} of what was foretold, the interval begins at {low / predicted:.4f}\n"
+        )
 
 
 def _error(row: dict[str, str]) -> float:

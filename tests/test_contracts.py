@@ -5,6 +5,8 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+from tests.conftest import SLOWEST
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -17,3 +19,8 @@ def test_every_module_but_one_is_forbidden_to_open_the_driver() -> None:
     modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in measure}
     named = {name for name in rooms | modules if not name.endswith("__")}
     assert listed == named - {"benchbox.measure", "benchbox.measure.nvml"}
+
+
+def test_the_files_that_the_tests_begin_with_are_there() -> None:
+    names = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert set(SLOWEST) <= names

@@ -61,8 +61,9 @@ def _figures(attempt: AttemptResult, case: Case) -> AttemptFigures:
     allocated = max((m.peak_memory_allocated_bytes or 0 for m in memory), default=0)
     if allocated > 0:
         figures["peak_memory_allocated_bytes"] = math.log(allocated)
+    on_gpu = any(m.peak_memory_reserved_bytes is not None for m in memory)
     resident = max((m.peak_host_rss_bytes or 0 for m in memory), default=0)
-    if resident > 0:
+    if resident > 0 and not on_gpu:
         figures["peak_host_rss_bytes"] = math.log(resident)
     energy = joules_per_sample([attempt], case.global_batch_size) if attempt.devices else None
     source = None

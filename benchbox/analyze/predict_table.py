@@ -44,7 +44,10 @@ from benchbox.stats import median
 MAX_BATCH_FACTOR = 8.0
 # Of the residuals of all workloads: how many of its own a table needs until they count as much as the usual.
 _PRIOR_WORKLOADS = 8
+# Nothing in a table tells of throttling or a wrong setting. With fewer witnesses than this none can be said
+# to be the odd one, and half of what they say is never excluded.
 _ENOUGH_WITNESSES = 3
+_REACH_DOWN_OF_FEW = math.log(2)
 
 
 class _Task(NamedTuple):
@@ -215,11 +218,11 @@ def _pair(
         batch_factor=None if half_stated else batch_factor,
     )
     below = halves.below
-    # Nothing in a table tells of throttling or a wrong setting. With few witnesses none can be said to be the
-    # odd one, and half of what they say is never excluded; equal chips under one stated software are nearer.
-    is_near = step_kind(source, target) == "same chip" and software_factor(first) < UNSTATED_FACTOR
+    kind = step_kind(source, target)
+    # Equal chips under one stated software are nearer to each other.
+    is_near = kind == "same chip" and software_factor(first) < UNSTATED_FACTOR
     if task.belief.num_witnesses < _ENOUGH_WITNESSES and not step.tuned and not is_near:
-        below = max(below, math.log(2))
+        below = max(below, _REACH_DOWN_OF_FEW)
     return GradedPair(
         model=first.model,
         precision=group.wording,
@@ -233,7 +236,7 @@ def _pair(
         predicted=math.exp(center),
         low=math.exp(center - below),
         high=math.exp(center + halves.above),
-        kind=step_kind(source, target),
+        kind=kind,
         num_witnesses=task.belief.num_witnesses,
         by_peak_flops=math.exp(start) * target.peak_tflops / source.peak_tflops,
         by_bandwidth=math.exp(start) * target.bandwidth_gb_per_s / source.bandwidth_gb_per_s,

@@ -146,7 +146,7 @@ def _result(
     task: WorkerTask, ending: Ending, sampler: Sampler | None, started_at: datetime, duration_s: float
 ) -> AttemptResult:
     ranks, exits = read_ranks(task), read_exits(task, ending.status)
-    if could_not_write(ranks, exits):
+    if could_not_write(exits):
         raise BenchboxError(
             f"{task.attempt_dir}: the worker could not write there; free space, then go on with --resume"
         )

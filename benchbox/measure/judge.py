@@ -12,10 +12,8 @@ from typing import NamedTuple
 import msgspec
 
 from benchbox.measure.launch import signal_name
-from benchbox.schema import Outcome, RankResult, WorkerTask
+from benchbox.schema import ANOTHER_RANK_ENDED, PASSES_CUT_SHORT, Outcome, RankResult, WorkerTask
 
-CONSEQUENCE = "another rank ended"
-"""With this begins the reason of a rank that failed only because a peer was gone."""
 _ENDED_BY_TORCHRUN = (-signal.SIGTERM, -signal.SIGKILL)
 """How the other ranks end once one has failed. NCCL's watchdog aborts, which is no first cause either."""
 
@@ -81,10 +79,9 @@ def read_exits(task: WorkerTask, status: int | str) -> dict[int, int]:
     return {}
 
 
-def could_not_write(ranks: Sequence[RankResult], exits: Mapping[int, int]) -> bool:
-    """Whether a rank ended because its file could not be written, which says nothing of the case."""
-    wrote = {rank.rank for rank in ranks}
-    return any(code == os.EX_IOERR and number not in wrote for number, code in exits.items())
+def could_not_write(exits: Mapping[int, int]) -> bool:
+    """Whether a rank ended because its last word could not be written: what it left before may be wrong."""
+    return os.EX_IOERR in exits.values()
 
 
 def judge(task: WorkerTask, ranks: Sequence[RankResult], exits: Mapping[int, int], ending: Ending) -> Verdict:
@@ -99,8 +96,8 @@ def judge(task: WorkerTask, ranks: Sequence[RankResult], exits: Mapping[int, int
     if ending.timed_out:
         return _too_late(task, ending, all_measured=all_measured)
     if all_measured:
-        return Verdict("ok", _cut_short(exits, several=several, kernel_killed=ending.kernel_killed))
-    causes = [rank for rank in failed if not (rank.reason or "").startswith(CONSEQUENCE)]
+        return Verdict("ok", _cut_short(ranks, exits, ending, several=several))
+    causes = [rank for rank in failed if not (rank.reason or "").startswith(ANOTHER_RANK_ENDED)]
     if causes:
         return _by_own_word(causes[0], failed, several=several)
     wrote = {rank.rank for rank in ranks}
@@ -145,7 +142,7 @@ def _by_exit(silent: Mapping[int, int], *, several: bool, kernel_killed: bool) -
 def _by_launcher(ending: Ending, *, several: bool) -> Verdict:
     status = ending.status
     if ending.stopped:
-        return Verdict("crashed", f"{CONSEQUENCE} on another node")
+        return Verdict("crashed", f"{ANOTHER_RANK_ENDED} on another node")
     if ending.kernel_killed and (isinstance(status, str) or status == -signal.SIGKILL):
         who = "the ranks' launcher" if several else "the worker"
         return Verdict("oom", f"the kernel killed {who} because host memory ran out")
@@ -156,12 +153,19 @@ def _by_launcher(ending: Ending, *, several: bool) -> Verdict:
     return Verdict("crashed", f"torchrun could not start the ranks; its exit status was {status}")
 
 
-def _cut_short(exits: Mapping[int, int], *, several: bool, kernel_killed: bool) -> str | None:
-    """What is to be said of ranks that have measured and then died in a later pass."""
+def _cut_short(
+    ranks: Sequence[RankResult], exits: Mapping[int, int], ending: Ending, *, several: bool
+) -> str | None:
+    """What is to be said of ranks that have measured and then ended in a later pass."""
     told_to_end = -signal.SIGTERM if several else 0  # by torchrun, which sends that first
     died = {number: code for number, code in exits.items() if code < 0 and code != told_to_end}
-    blamed = _by_exit(died, several=several, kernel_killed=kernel_killed)
-    return None if blamed is None else f"the passes after measuring ended early: {blamed.reason}"
+    blamed = _by_exit(died, several=several, kernel_killed=ending.kernel_killed)
+    if blamed is None and not any(rank.extra_passes_failed_reason == PASSES_CUT_SHORT for rank in ranks):
+        return None
+    if blamed is None and isinstance(ending.status, str):
+        blamed = _by_launcher(ending, several=several)
+    how = f"exit status {ending.status}" if blamed is None else blamed.reason
+    return f"the passes after measuring ended early: {how}"
 
 
 def _how(number: int, code: int, *, several: bool) -> str:

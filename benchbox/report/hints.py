@@ -8,6 +8,7 @@ from benchbox.analyze.ranks import own_work_ns, steps_that_differ
 from benchbox.report.facts import device_name, loss_check, mean_step_ns, rank_results
 from benchbox.report.text import clean, duration, percent
 from benchbox.schema import (
+    PASSES_CUT_SHORT,
     SLOWING_REASONS_MASK,
     THROTTLE_REASONS,
     AttemptResult,
@@ -151,7 +152,8 @@ def _flops_hint(attempts: Sequence[AttemptResult]) -> str | None:
 
 def _failed_passes_hint(attempts: Sequence[AttemptResult]) -> str | None:
     reasons = [rank.extra_passes_failed_reason for a in attempts for rank in a.ranks]
-    given = [reason for reason in reasons if reason is not None]
+    # How it was ended is the attempt's own reason.
+    given = [reason for reason in reasons if reason not in (None, PASSES_CUT_SHORT)]
     return f"the passes after measuring failed: {clean(given[0])}" if given else None
 
 

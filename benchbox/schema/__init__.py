@@ -80,6 +80,8 @@ from benchbox.schema.telemetry import (
     HostTelemetry,
 )
 from benchbox.schema.worker import (
+    ANOTHER_RANK_ENDED,
+    PASSES_CUT_SHORT,
     Flops,
     HostUsage,
     LossCheck,
@@ -92,6 +94,8 @@ from benchbox.schema.worker import (
 )
 
 __all__ = [
+    "ANOTHER_RANK_ENDED",
+    "PASSES_CUT_SHORT",
     "SCHEMA_VERSION",
     "SLOWING_REASONS_MASK",
     "THROTTLE_REASONS",

@@ -17,6 +17,11 @@ from benchbox.schema._base import (
 from benchbox.schema.case import Case, MeasureSettings
 from benchbox.schema.evidence import AllReduceRate, BatchSplit, Communication, InputAblation, ProfiledStep
 
+ANOTHER_RANK_ENDED = "another rank ended"
+"""With this begins the reason of a rank that failed only because a peer was gone."""
+PASSES_CUT_SHORT = "the process was ended during its extra passes"
+"""Why they failed, as a rank writes it before they begin: its word until it has another."""
+
 
 class NodePlace(Record, frozen=True, kw_only=True):
     """Where one machine stands among those that run an attempt together."""

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import torch
 
-from benchbox.schema import MeasureSettings, Outcome, RankResult, WorkerMemory, WorkerTask
+from benchbox.schema import PASSES_CUT_SHORT, MeasureSettings, Outcome, RankResult, WorkerMemory, WorkerTask
 from benchbox.worker.data import make_batches, num_buffered_steps
 from benchbox.worker.engine import Engine, check_supported
 from benchbox.worker.failures import classify
@@ -89,7 +89,7 @@ class RankRecord:
         Where it cannot be written the passes go on. The word at the end counts, and tells of a full disk.
         """
         outcome, reason = _outcome(self.fields)
-        ended = {"extra_passes_failed_reason": "the process was ended during its extra passes"}
+        ended = {"extra_passes_failed_reason": PASSES_CUT_SHORT}
         with contextlib.suppress(OSError):
             self._write(outcome, reason, self.fields | ended)
 

@@ -65,7 +65,7 @@ def _mean_step_ns(
     ranks.wait()
     if engine.device.type == "cuda":
         engine.step(next(batches))
-    return stats.mean(run_steps(engine, batches, clock, num_steps)[0])
+    return stats.mean(run_steps(engine, batches, clock, num_steps).time_ns)
 
 
 def sent_per_step(collectives: tuple[Collective, ...], world_size: int) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchbox.plan.tomlfile import clipped
-from benchbox.schema import Outcome
+from benchbox.schema import ANOTHER_RANK_ENDED, Outcome
 
 MAX_REASON_CHARACTERS = 500
 
@@ -38,7 +38,6 @@ _LOST_PEER_TEXTS = (
     "Connection was likely closed",
     "remote process exited or there was a network error",
 )
-ANOTHER_RANK_ENDED = "another rank ended"
 # NCCL's first line says only that something went wrong; what it was stands behind this one.
 _NCCL_CAUSE = "Last error:"
 

@@ -12,11 +12,10 @@ import msgspec
 import torch
 from torch import Tensor
 
-from benchbox.schema import HostUsage, MeasureSettings, StopReason, WarmupEnd, Window
+from benchbox.schema import ANOTHER_RANK_ENDED, HostUsage, MeasureSettings, StopReason, WarmupEnd, Window
 from benchbox.worker.clock import StepClock, make_clock
 from benchbox.worker.data import MicroBatches
 from benchbox.worker.engine import Engine
-from benchbox.worker.failures import ANOTHER_RANK_ENDED
 from benchbox.worker.others import OthersWatch
 from benchbox.worker.ranks import ALONE, Ranks
 from benchbox.worker.stopping import Measuring, Warmup, ci_target

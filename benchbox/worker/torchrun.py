@@ -78,6 +78,5 @@ def _note_what_is_started() -> list[ProcessContext]:
         return started[-1]
 
     torch.cuda.is_available = lambda: False
-
     torch.multiprocessing.start_processes = start_and_note  # type: ignore[attr-defined]
     return started

@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from benchbox.measure.judge import Ending, could_not_write, judge, read_exits, read_ranks
-from benchbox.schema import MeasureSettings, RankResult, WorkerTask
+from benchbox.schema import PASSES_CUT_SHORT, MeasureSettings, RankResult, WorkerTask
 from tests.factories import make_case
 
 LOST = "another rank ended: RuntimeError: Connection closed by peer"
@@ -195,5 +196,23 @@ def test_what_ranks_left_is_read_by_rank_and_what_is_not_whole_is_not_there(tmp_
 
 
 def test_a_full_disk_is_no_outcome() -> None:
-    assert could_not_write([rank_of(0)], {0: 1, 1: os.EX_IOERR})
-    assert not could_not_write([rank_of(0), rank_of(1)], {0: 1, 1: os.EX_IOERR})  # its own status, then
+    assert could_not_write({0: 1, 1: os.EX_IOERR})
+    assert not could_not_write({0: 1, 1: 0})
+
+
+@pytest.mark.parametrize(
+    ("status", "exits", "kernel_killed", "how"),
+    [
+        (7, {0: 7}, False, "exit status 7"),
+        (-signal.SIGSEGV, {0: -signal.SIGSEGV}, False, "the worker was ended by SIGSEGV"),
+        ("the server is gone", {}, False, "the server is gone"),
+        ("the server is gone", {}, True, "the kernel killed the worker because host memory ran out"),
+    ],
+)
+def test_a_worker_that_ended_in_a_later_pass_says_how(
+    status: int | str, exits: dict[int, int], kernel_killed: bool, how: str
+) -> None:
+    rank = replace(rank_of(0), extra_passes_failed_reason=PASSES_CUT_SHORT)
+    ending = Ending(timed_out=False, status=status, kernel_killed=kernel_killed)
+    verdict = judge(task_of(1, strategy="single"), [rank], exits, ending)
+    assert (verdict.outcome, verdict.reason) == ("ok", f"the passes after measuring ended early: {how}")

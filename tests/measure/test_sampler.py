@@ -28,21 +28,21 @@ def show(*values):
 
 
 def test_samples_come_on_an_absolute_schedule_and_stay_within_the_windows() -> None:
-    sampler = Sampler(20, ["GPU-unknown"], None)
+    sampler = Sampler(10, ["GPU-unknown"], None)
     began_ns = time.monotonic_ns()
     sampler.start(os.getpid())
-    time.sleep(0.6)
+    time.sleep(0.8)
     middle = time.monotonic_ns()
-    time.sleep(0.6)
+    time.sleep(0.8)
     sampler.stop()
-    num_ticks = (time.monotonic_ns() - began_ns) // 50_000_000 + 1
+    num_ticks = (time.monotonic_ns() - began_ns) // 100_000_000 + 1
     devices, host = sampler.telemetry(ALWAYS)
     assert devices == ()
     assert host is not None
     # Fewer than there are ticks where this machine is busy, never more.
     assert 5 <= len(host.sample_at_ns) <= num_ticks
-    offsets = [(at - host.sample_at_ns[0]) / 50e6 for at in host.sample_at_ns]
-    assert sorted(abs(offset - round(offset)) for offset in offsets)[len(offsets) // 4] < 0.2
+    offsets = [(at - host.sample_at_ns[0]) / 100e6 for at in host.sample_at_ns]
+    assert sorted(abs(offset - round(offset)) for offset in offsets)[len(offsets) // 2] < 0.2
     assert host.worker_rss_bytes is not None
     assert sampler.latest().host_rss_bytes == host.worker_rss_bytes[-1]
     assert sampler.latest().device_memory_used_bytes is None

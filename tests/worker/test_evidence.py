@@ -116,10 +116,10 @@ def test_a_profiled_step_has_the_hardwares_flops_and_its_operators_fill_it(
     engine, batch = engine_and_batch(case, tmp_path)
     with FlopCounterMode(display=False) as exact:
         engine.step(batch)
-    step = profile_step(engine, batch, num_looks=2, compiled=False, trace_path=None)
+    step = profile_step(engine, batch, num_looks=5, compiled=False, trace_path=None)
     assert sum(o.flops or 0 for o in step.operators) == exact.get_total_flops()
     told = sum(o.time_ns for o in step.operators)
-    assert 0.5 * step.step_time_ns < told < 1.5 * step.step_time_ns
+    assert 0.5 * step.step_time_ns < told < 1.05 * step.step_time_ns
     assert (step.device_idle_ns, step.num_kernels) == (None, None)
     classes = [o.operator_class for o in step.operators]
     assert len(set(classes)) == len(classes)

@@ -175,7 +175,7 @@ def test_an_all_reduce_is_timed_for_the_same_buckets_on_every_rank(
     assert [rate.num_bytes for rate in first] == list(BUCKET_BYTES["cpu"][: len(first)])
     assert len(first) > 0
     for ours, theirs in zip(first, second, strict=True):  # of one and the same exchange
-        assert 0.02 < ours.bytes_per_s / theirs.bytes_per_s < 50
+        assert 0.2 < ours.bytes_per_s / theirs.bytes_per_s < 5
 
 
 def test_the_passes_can_be_left_out(ran: dict[tuple[str, str], Ran]) -> None:
@@ -277,5 +277,5 @@ def test_a_rank_that_exchanges_nothing_keeps_its_own_share_of_the_gradients(
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(dist, "get_rank", lambda: 1)
     output = torch.full((3,), float("nan"))
-    take_own(output_tensor=output, input_tensor=torch.arange(6.0), group=None, op=None)
+    take_own(output=output, input=torch.arange(6.0), group=None, op=None, async_op=False)
     assert output.tolist() == [3, 4, 5]

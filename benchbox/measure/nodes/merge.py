@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from benchbox.measure.judge import CONSEQUENCE
-from benchbox.schema import AttemptResult, WorkerTask
+from benchbox.schema import ANOTHER_RANK_ENDED, AttemptResult, WorkerTask
 
 
 def does_fit(result: AttemptResult, task: WorkerTask, node: int) -> bool:
@@ -59,7 +58,7 @@ def merge(results: Mapping[int, AttemptResult], lost: Mapping[int, str]) -> Atte
 
 
 def _order(result: AttemptResult) -> int:
-    if CONSEQUENCE in (result.reason or ""):
+    if ANOTHER_RANK_ENDED in (result.reason or ""):
         return 3
     return {"timeout": 1, "crashed": 2}.get(result.outcome, 0)
 

@@ -190,7 +190,7 @@ def _facts(report: Report, summary: CaseSummary | None) -> tuple[tuple[str, str]
     if summary is None:
         return tuple(facts)
     facts.append(("median step", duration(summary.step_time_p50_ns)))
-    used = summary.peak_memory_allocated_bytes
+    used = summary.peak_memory_allocated_bytes or summary.peak_memory_reserved_bytes
     if used is not None:
         facts.append(("peak memory", _of_total(used, report)))
     elif summary.peak_host_rss_bytes is not None:

@@ -7,7 +7,7 @@ piece: nobody can know which of its modules are called whole.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.distributed as dist
@@ -23,7 +23,7 @@ from benchbox.worker.strategies.own_part import repeat_own, take_own
 from benchbox.worker.strategies.single import TorchEngine
 
 # What FSDP2 calls in torch.distributed: the first two from torch 2.13 on, the others before.
-_SILENCED = {
+_SILENCED: dict[str, Callable[..., None]] = {
     "all_gather_single": repeat_own,
     "reduce_scatter_single": take_own,
     "all_gather_into_tensor": repeat_own,

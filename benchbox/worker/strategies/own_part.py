@@ -18,10 +18,9 @@ def repeat_own(output_tensor: Tensor, input_tensor: Tensor, *_: object, **__: ob
             part.copy_(own)
 
 
-def take_own(output_tensor: Tensor, input_tensor: Tensor, *_: object, **__: object) -> None:
+def take_own(output: Tensor, input: Tensor, *_: object, **__: object) -> None:  # noqa: A002 - torch's names
     """Write this rank's own share of what it brought, as much as a scatter writes.
 
     What lay in that memory before could be no numbers, and a step that overflows is skipped.
     """
-    own = input_tensor.reshape(dist.get_world_size(), -1)[dist.get_rank()]
-    output_tensor.copy_(own.view_as(output_tensor))
+    output.copy_(input.reshape(dist.get_world_size(), -1)[dist.get_rank()].view_as(output))
