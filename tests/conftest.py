@@ -18,8 +18,8 @@ settings.load_profile("any-machine")
 SLOWEST = (
     "test_strategies.py",
     "test_two_hosts.py",
-    "test_injected.py",
     "test_docs_lines.py",
+    "test_injected.py",
     "test_pytest_plugin.py",
     "test_docs.py",
     "test_outcomes.py",

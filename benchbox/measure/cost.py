@@ -27,7 +27,8 @@ from benchbox.schema import (
     WorkerTask,
 )
 
-_SECONDS = 8.0
+_LEAST_S, _MOST_S = 4.0, 8.0
+"""As long as all attempts of the run were measured, within these: a small run is not kept waiting long."""
 _MIN_STEPS_A_TURN = 4
 _MIN_TURN_S = 0.25
 _ORDER = (True, False, False, True)
@@ -69,17 +70,24 @@ def fastest_case(suite: Suite, attempts: Sequence[AttemptResult]) -> tuple[Case,
     return cases[case_id], step_s
 
 
-def cost_settings(settings: MeasureSettings) -> MeasureSettings:
-    """Settings under which the attempt uses its whole time: an interval that is never tight enough.
+def watched_seconds(attempts: Sequence[AttemptResult]) -> float:
+    """How long the attempt may take, warm-up included."""
+    windows = [window for attempt in attempts for rank in attempt.ranks[:1] for window in rank.windows]
+    measured_s = sum(window.end_at_ns - window.start_at_ns for window in windows) / 1e9
+    return min(max(measured_s, _LEAST_S), _MOST_S)
+
+
+def cost_settings(settings: MeasureSettings, seconds: float) -> MeasureSettings:
+    """Settings under which the attempt uses all its ``seconds``: an interval that is never tight enough.
 
     A time to hang that the suite sets is for its own ``max_seconds`` and grows by what this attempt adds.
     """
     timeout_s = settings.timeout_s
     if timeout_s is not None:
-        timeout_s += max(0.0, _SECONDS - settings.max_seconds)
+        timeout_s += max(0.0, seconds - settings.max_seconds)
     return msgspec.structs.replace(
         settings,
-        max_seconds=_SECONDS,
+        max_seconds=seconds,
         timeout_s=timeout_s,
         ci_target_pct=1e-9,
         min_measured_steps=1,

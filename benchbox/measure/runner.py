@@ -13,7 +13,7 @@ import msgspec
 from benchbox.errors import BadInputError, WorkerStartError
 from benchbox.measure.attempt import Tick, unsupported
 from benchbox.measure.ceilings import ask_ceilings, probe_seconds
-from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case
+from benchbox.measure.cost import cost_of_watching, cost_settings, fastest_case, watched_seconds
 from benchbox.measure.estimate import TIMEOUT_S as ESTIMATE_TIMEOUT_S
 from benchbox.measure.estimate import device_of_environment, estimates_for, why_skipped
 from benchbox.measure.folder import (
@@ -176,7 +176,8 @@ class SuiteRun:
         sampler = self._site.sampler(case)
         if sampler is None:
             return
-        task = self._task(case, cost_settings(self.suite.measure), 0, extra_passes=False)
+        settings = cost_settings(self.suite.measure, watched_seconds(self.attempts))
+        task = self._task(case, settings, 0, extra_passes=False)
         try:
             server = self._site.running_server(case)
         except WorkerStartError:  # all else is measured, and must not be lost for it

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from benchbox.errors import WorkerStartError
 from benchbox.measure import cost as measure_cost
-from benchbox.measure.cost import Turn, compare_turns, cost_settings, fastest_case
+from benchbox.measure.cost import Turn, compare_turns, cost_settings, fastest_case, watched_seconds
 from benchbox.measure.launch import WorkerServer, start_attempt
 from benchbox.measure.runner import SuiteRun
 from benchbox.plan.suite import load_suite
@@ -134,7 +134,7 @@ def test_the_fastest_case_that_went_well_is_watched() -> None:
 
 
 def test_the_attempt_uses_its_whole_time() -> None:
-    settings = cost_settings(MeasureSettings(max_seconds=0.1, max_measured_steps=5, min_measured_steps=4))
+    settings = cost_settings(MeasureSettings(max_seconds=0.1, max_measured_steps=5, min_measured_steps=4), 8)
     assert settings.max_seconds == 8
     assert settings.max_measured_steps == 100_000
     assert settings.ci_target_pct is not None
@@ -142,10 +142,18 @@ def test_the_attempt_uses_its_whole_time() -> None:
 
 
 def test_a_time_to_hang_of_the_suites_own_leaves_time_to_watch() -> None:
-    settings = cost_settings(MeasureSettings(max_seconds=0.5, timeout_s=6.0))
+    settings = cost_settings(MeasureSettings(max_seconds=0.5, timeout_s=6.0), 8)
     assert settings.timeout_s == 6.0 + 7.5
-    assert cost_settings(MeasureSettings(max_seconds=20, timeout_s=30.0)).timeout_s == 30.0
-    assert cost_settings(MeasureSettings(max_seconds=0.5)).timeout_s is None
+    assert cost_settings(MeasureSettings(max_seconds=20, timeout_s=30.0), 8).timeout_s == 30.0
+    assert cost_settings(MeasureSettings(max_seconds=0.5), 8).timeout_s is None
+
+
+@pytest.mark.parametrize(("measured_s", "watched_s"), [(0.5, 4.0), (6.0, 6.0), (60.0, 8.0)])
+def test_a_run_is_watched_about_as_long_as_it_was_measured(measured_s: float, watched_s: float) -> None:
+    case = make_case()
+    rank = make_rank([round(measured_s * 1e9 / 10)] * 5)
+    attempts = [make_attempt(case, number, rank) for number in range(2)]
+    assert watched_seconds(attempts) == pytest.approx(watched_s)
 
 
 @pytest.mark.parametrize("when", ["at the start", "before", "during"])

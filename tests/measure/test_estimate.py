@@ -62,7 +62,7 @@ def test_a_model_that_misbehaves_costs_its_own_cases_only(
         model="zoo.models:good", input_shape=(NUM_INPUTS,), num_classes=NUM_CLASSES, per_device_batch_size=3
     )
     cases = [GOOD, bad[0], other, bad[1]]
-    found = estimates_for(cases, GPU, lambda: server, (folder,), timeout_s=12 if name == "hangs" else 100)
+    found = estimates_for(cases, GPU, lambda: server, (folder,), timeout_s=10 if name == "hangs" else 100)
     assert set(found) == {case.case_id for case in cases}
     for case in bad:
         assert found[case.case_id].estimate is None
