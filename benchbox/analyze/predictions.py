@@ -57,7 +57,7 @@ def by_batch(
     low = min(low, 1 - growing)
 
     def gain(fixed: float) -> float:
-        fixed = min(0.98, max(0.0, fixed))
+        fixed = min(1.0, max(0.0, fixed))
         return factor / (fixed + factor * (1 - fixed))
 
     return Interval(low=gain(low) * (1 - _SLACK), high=gain(high) * (1 + _SLACK / 2))
