@@ -134,8 +134,8 @@ def best_rate(trials: Sequence[Trial], device: torch.device, seconds: float) -> 
     """The highest amount per second over ``trials``, in about ``seconds``.
 
     The first trial always runs; a later one is left out where three runs would outlast the time that is
-    left, or where it finds no memory. Making its data and its first run, in which libraries load and tune
-    themselves, are not paid from that time. ``None`` where no trial could run.
+    left, or where it finds no memory. On a GPU the first run of each, in which libraries load and tune
+    themselves, is not paid from that time. ``None`` where no trial could run.
     """
     left = seconds
     best = 0.0
@@ -143,10 +143,13 @@ def best_rate(trials: Sequence[Trial], device: torch.device, seconds: float) -> 
         if best and 3 * trial.amount / best > left:
             continue
         try:
+            began_at = time.perf_counter()
             run = trial.prepare()
             _time(run, 1, device)
-            began_at = time.perf_counter()
-            best = max(best, trial.amount / _best_seconds(run, device, left / (len(trials) - index)))
+            if device.type == "cuda":
+                began_at = time.perf_counter()
+            share = (left - (time.perf_counter() - began_at)) / (len(trials) - index)
+            best = max(best, trial.amount / _best_seconds(run, device, share))
             left -= time.perf_counter() - began_at
         except torch.OutOfMemoryError:
             continue

@@ -141,7 +141,7 @@ def test_the_best_rate_is_amount_over_time(watch: Watch) -> None:
     assert watch.perf_counter() == pytest.approx(0.3, rel=0.1)
 
 
-def test_libraries_load_and_tune_themselves_on_nobodys_time(watch: Watch) -> None:
+def test_on_a_gpu_libraries_load_and_tune_themselves_on_nobodys_time(watch: Watch) -> None:
     def slow_at_first(trial: Trial) -> Trial:
         def prepare() -> Callable[[], object]:
             run, waits = trial.prepare(), [1.0, 0.0]
@@ -150,7 +150,7 @@ def test_libraries_load_and_tune_themselves_on_nobodys_time(watch: Watch) -> Non
         return Trial(trial.amount, prepare)
 
     trials = [slow_at_first(watch.trial(0.002, 1.0)), slow_at_first(watch.trial(0.002, 4.0))]
-    assert best_rate(trials, CPU, 0.3) == pytest.approx(4.0 / 0.002)
+    assert best_rate(trials, torch.device("cuda"), 0.3) == pytest.approx(4.0 / 0.002)
     assert watch.perf_counter() == pytest.approx(2.3, rel=0.1)
 
 
