@@ -125,7 +125,10 @@ def _reached(one: HardwareProfile, share: float) -> ReachedRates:
 
 
 def times(one: HardwareProfile, factor: float) -> HardwareProfile:
-    """``one`` with ``factor`` times the peaks and the bandwidth, and so of what its probes reached."""
+    """``one`` with ``factor`` times the peaks and the bandwidth, and so of what its probes reached.
+
+    It stays a GeForce card, where it is one: those exchange through the host's memory.
+    """
     peaks = PrecisionRates(
         **{
             name: peak and peak * factor
@@ -136,7 +139,7 @@ def times(one: HardwareProfile, factor: float) -> HardwareProfile:
     better = replace(
         one,
         name="better",
-        match_names=("better",),
+        match_names=tuple(f"better {name}" for name in one.match_names),
         peak_dense_tflops=peaks,
         memory_bandwidth_gb_per_s=one.memory_bandwidth_gb_per_s and one.memory_bandwidth_gb_per_s * factor,
     )
