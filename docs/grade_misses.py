@@ -3,8 +3,8 @@
 benchbox grade TABLE.csv --format csv | python docs/grade_misses.py
 
 Errors of more than 60 % of the measured rate, those of them whose interval did not hold it, and of these how
-many are too high and how many had an interval that reached 60 %; then each model, software, target and kind,
-and each pair.
+many are too high and how many had an interval that reached 60 %; how many of all pairs lie under and above
+their interval; then each model, software, target and kind of what was missed, and each pair.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ def main() -> None:
     sys.stdout.write(
         f"{len(large)} of {len(rows)} pairs are off by more than 60 %, {len(missed)} unannounced: "
         f"{too_high} too high, {reaching} with an interval that reaches 60 %\n"
+    )
+    under = sum(float(row["measured"]) < float(row["low"]) for row in rows)
+    above = sum(float(row["measured"]) > float(row["high"]) for row in rows)
+    sys.stdout.write(
+        f"{100 * under / len(rows):.1f} % lie under their interval, {100 * above / len(rows):.1f} % above\n"
     )
     kinds = Counter(
         (row["model"], row["software"], f"{row['num_devices']} x {row['target']}", row["kind"])

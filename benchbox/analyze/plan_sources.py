@@ -250,9 +250,8 @@ def _input_share(rank: RankResult | None) -> float:
     phases = rank.phases if rank else None
     if phases is None:
         return 0.0
-    waiting = phases.input_wait_ns + phases.host_to_device_ns
-    total = waiting + phases.forward_ns + phases.backward_ns + phases.optimizer_ns
-    return waiting / total if total else 0.0
+    waiting_ns = phases.input_wait_ns + phases.host_to_device_ns
+    return waiting_ns / phases.whole_ns if phases.whole_ns else 0.0
 
 
 def _compute_share(rank: RankResult | None, reachable: Rates | None) -> float | None:
