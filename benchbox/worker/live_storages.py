@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+
+class _Sum(NamedTuple):
+    """The newest storage, which holds the sum of the storage ``first`` and another."""
+
+    key: int
+    number: int
+    first: int
 
 
 class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -18,6 +26,10 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ``events`` holds ``i`` where storage i begins and ``~i`` where it ends; ``sizes`` holds bytes. Views share
     their base's storage and empty storages do not count. What a kernel takes and gives back inside itself is
     not seen.
+
+    Where a tensor is used twice, autograd adds its second gradient to the first, in place. It does not while
+    a mode like this one watches (``can_accumulate_inplace`` in torch/csrc/autograd/input_buffer.cpp), so such
+    a sum is counted as the storage that it would have been made in.
     """
 
     def __init__(self) -> None:
@@ -26,6 +38,7 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.sizes: list[int] = []
         self.operators: set[str] = set()
         self._numbers: dict[int, int] = {}
+        self._sum: _Sum | None = None
 
     def number(self, tensor: Tensor) -> int | None:
         """The number of the tensor's storage, which begins now if it is new; ``None`` for an empty one."""
@@ -41,7 +54,18 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._numbers[key]
 
     def _end(self, key: int) -> None:
-        self.events.append(~self._numbers.pop(key))
+        number = self._numbers.pop(key)
+        if self._sum is not None and self._sum.first == number and self._is_newest(self._sum.number):
+            # Nothing has begun since, so autograd held the last reference: the sum was made in its place.
+            self._numbers[self._sum.key] = number
+            self.events.remove(self._sum.number)
+            self.sizes.pop()
+            self._sum = None
+        else:
+            self.events.append(~number)
+
+    def _is_newest(self, number: int) -> bool:
+        return number == len(self.sizes) - 1
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -52,4 +76,14 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for leaf in tree_leaves(out):
             if isinstance(leaf, torch.Tensor):
                 self.number(leaf)
+        if func is torch.ops.aten.add.Tensor and torch._C._current_autograd_node() is not None:  # noqa: SLF001
+            self._note_sum(args[0], out)
         return out
+
+    def _note_sum(self, first: Tensor, total: Tensor) -> None:
+        first_number, number = self.number(first), self.number(total)
+        if first_number is None or number is None or first_number == number:
+            return
+        if self._is_newest(number) and self.sizes[number] == self.sizes[first_number]:
+            key = total.untyped_storage()._cdata  # noqa: SLF001
+            self._sum = _Sum(key, number, first_number)

@@ -1,8 +1,8 @@
 """The storages of one training step, in order, traced under fake tensors: no data, no time, no device.
 
 A build of torch without CUDA cannot hold fake CUDA tensors (autograd asks for the device's guard), so every
-trace is of fake CPU tensors. What a GPU does otherwise is put in: dropout keeps a mask of booleans, and a
-batch from the host is copied.
+trace is of fake CPU tensors. What a GPU does otherwise is put in: dropout keeps a mask of booleans, attention
+runs in one kernel whatever its dropout, and a batch from the host is copied.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from benchbox.worker.live_storages import LiveStorages
 from benchbox.worker.models import build_model
 
 LOW_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_LARGEST_HEAD = 256  # of flash attention
 MAX_TRACED_MICRO_BATCHES = 3  # the second adds to gradients that stand, and further ones do the same again
 
 Kind = Literal["parameter", "gradient", "optimizer", "batch", "saved", "temporary", "elsewhere"]
@@ -94,7 +95,7 @@ def trace_fake(setup: TraceSetup, case: Case, batch_size: int, import_dirs: tupl
     with torch.device("meta"):
         module = _formatted(build_model(case, import_dirs), setup)
     with FakeTensorMode():
-        _without_data(module)
+        without_data(module)
         return trace_module(module, setup, batch_size)
 
 
@@ -113,7 +114,7 @@ def _memory_format(setup: TraceSetup) -> torch.memory_format:
     return torch.channels_last if setup.channels_last else torch.contiguous_format
 
 
-def _without_data(module: nn.Module) -> None:
+def without_data(module: nn.Module) -> None:
     """Put tensors of the current kind in place of those on the meta device; shared ones stay shared."""
     made: dict[int, Tensor] = {}
 
@@ -146,7 +147,7 @@ class _Tracer:
             self._sort(tensor, "parameter")
         for tensor in (tensor for batch in batches for tensor in batch):
             self._sort(tensor, "batch" if self._lies_on_device() else "elsewhere")
-        with live, _gpu_dropout() if self._setup.as_gpu else contextlib.nullcontext():
+        with live, gpu_kernels() if self._setup.as_gpu else contextlib.nullcontext():
             first_number = len(live.sizes)
             loss = self._step(batches, sees_saved=True)
             for state in self._optimizer.state.values():
@@ -161,7 +162,7 @@ class _Tracer:
         for number in saved:
             self._kinds.setdefault(number, "saved")
         return StepTrace(
-            events=_sorted_ends(events, step_from),
+            events=sorted_ends(events, step_from),
             sizes=sizes,
             kinds=tuple(self._kinds.get(number, "temporary") for number in range(len(sizes))),
             saved=saved,
@@ -235,13 +236,14 @@ class _Tracer:
 
 
 @contextlib.contextmanager
-def _gpu_dropout() -> Iterator[None]:
-    """Dropout with the kernel of a GPU, whose mask has one byte an element.
+def gpu_kernels() -> Iterator[None]:
+    """Dropout and attention with the kernels of a GPU: a mask has one byte an element, and no matrix of
+    attention is kept.
 
-    Put in place of the function, because recomputation in the backward pass must find it as well, and modes
-    that watch functions are off there.
+    Put in place of the functions, because recomputation in the backward pass must find them as well, and
+    modes that watch functions are off there.
     """
-    on_cpu = functional.dropout
+    on_cpu = functional.dropout, functional.scaled_dot_product_attention
 
     def dropout(
         input: Tensor,  # noqa: A002 - torch's name
@@ -250,17 +252,41 @@ def _gpu_dropout() -> Iterator[None]:
         inplace: bool = False,
     ) -> Tensor:
         if not training or inplace or not 0 < p < 1:
-            return on_cpu(input, p, training, inplace)
+            return on_cpu[0](input, p, training, inplace)
         return torch.native_dropout(input, p, True)[0]
 
+    def attention(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        # Without dropout a CPU has such a kernel, too. What these do not take is left to the CPU's.
+        takes = 0 < dropout_p < 1 and attn_mask is None and not enable_gqa
+        if not takes or query.dim() != 4 or query.shape[-1] > _LARGEST_HEAD:
+            return on_cpu[1](
+                query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+        if query.dtype == torch.float32:
+            kernel = torch.ops.aten._scaled_dot_product_efficient_attention  # noqa: SLF001
+            return kernel(query, key, value, None, True, dropout_p, is_causal)[0]  # type: ignore[no-any-return]
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention  # noqa: SLF001
+        return kernel(query, key, value, dropout_p, is_causal)[0]  # type: ignore[no-any-return]
+
     functional.dropout = dropout
+    functional.scaled_dot_product_attention = attention  # type: ignore[assignment]
     try:
         yield
     finally:
-        functional.dropout = on_cpu
+        functional.dropout, functional.scaled_dot_product_attention = on_cpu
 
 
-def _sorted_ends(events: tuple[int, ...], *borders: int) -> tuple[int, ...]:
+def sorted_ends(events: tuple[int, ...], *borders: int) -> tuple[int, ...]:
     """Ends that follow each other in one order: a cache that is cleared gives them in the order of hashes."""
     out: list[int] = []
     ends: list[int] = []

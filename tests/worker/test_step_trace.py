@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from benchbox.schema import Case
+from benchbox.schema import Case, Precision
 from benchbox.worker.models import build_model
 from benchbox.worker.step_memory import (
     TRACED_BATCH_SIZES,
@@ -23,6 +23,7 @@ from benchbox.worker.step_memory import (
 from benchbox.worker.step_trace import trace_fake, trace_module, trace_setup
 from benchbox.worker.strategies import make_engine
 from tests.factories import NUM_PARAMETERS, make_case
+from tests.worker.mixed_model import MIXED
 
 CPU = torch.device("cpu")
 SHAPES: dict[str, dict[str, Any]] = {
@@ -166,3 +167,17 @@ def test_a_batch_from_the_host_takes_room_on_a_gpu_only_while_it_is_used() -> No
     assert peak_of(("batch",), from_host, from_host.sizes) == batch
     peaks = [bytes_alive_at_peak(t, t.sizes, is_rounded=False) for t in (on_device, from_host)]
     assert peaks[0] == peaks[1]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_attention_with_dropout_keeps_no_matrix_of_weights_on_a_gpu(precision: Precision) -> None:
+    case = make_case(**MIXED, precision=precision)
+    num_samples, num_heads, num_tokens = 64, 2, 16
+    matrix = num_samples * num_heads * num_tokens**2
+    on_cpu, on_gpu = (
+        trace_fake(trace_setup(case, as_gpu=as_gpu), case, num_samples, ()) for as_gpu in (False, True)
+    )
+    element = 4 if precision == "fp32" else 2
+    saved = [[trace.sizes[number] for number in trace.saved] for trace in (on_cpu, on_gpu)]
+    assert saved[0].count(element * matrix) > saved[1].count(element * matrix)
+    assert sum(saved[0]) > sum(saved[1])
