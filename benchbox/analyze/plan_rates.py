@@ -289,7 +289,7 @@ def _combined(rates: Sequence[Rate], errors: Sequence[float]) -> Rate:
 
 
 def under_its_roofline(rate: Rate, device: HardwareProfile | None) -> Rate:
-    """``rate``, measured on ``device``, with its ceiling. What is above the roofline shows that the step does
-    less than was counted: it is no ceiling then."""
-    ceiling = math.inf if device is None else log_roofline(rate.source, device)
-    return rate._replace(log_ceiling=ceiling) if rate.log_rate <= ceiling else rate
+    """``rate``, measured on ``device``, with its ceiling."""
+    if device is None:
+        return rate
+    return rate._replace(log_ceiling=log_roofline(rate.source, device, rate.log_rate))

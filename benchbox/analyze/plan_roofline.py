@@ -9,9 +9,13 @@ from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_ra
 from benchbox.schema import HardwareProfile
 
 
-def log_roofline(source: Measured, target: HardwareProfile) -> float:
+def log_roofline(source: Measured, target: HardwareProfile, log_reached: float = -math.inf) -> float:
     """Its FLOP/s over those of a sample, and its bandwidth over the bytes of a sample, the lower of the two;
-    infinite where neither is known."""
+    infinite where neither is known.
+
+    One that the target has reached more than, by ``log_reached``, shows that the step does less than was
+    counted: it is no ceiling then, and the other still is.
+    """
     precision: RatePrecision = source.case.precision
     rates = device_rates(target, precision)
     ceilings = []
@@ -20,7 +24,8 @@ def log_roofline(source: Measured, target: HardwareProfile) -> float:
     least = _least_bytes_per_sample(source, target)
     if least and target.memory_bandwidth_gb_per_s is not None:
         ceilings.append(target.memory_bandwidth_gb_per_s * 1e9 / least)
-    return math.log(min(ceilings, default=math.inf))
+    logs = map(math.log, ceilings)
+    return min((ceiling for ceiling in logs if ceiling >= log_reached), default=math.inf)
 
 
 def _least_bytes_per_sample(source: Measured, target: HardwareProfile) -> float | None:

@@ -222,7 +222,7 @@ def _pair(
     # Equal chips under one stated software are nearer to each other.
     is_near = kind == "same chip" and software_factor(first) < UNSTATED_FACTOR
     if task.belief.num_witnesses < _ENOUGH_WITNESSES and not step.tuned and not is_near:
-        below = max(below, _REACH_DOWN_OF_FEW)
+        below = math.hypot(below, _REACH_DOWN_OF_FEW)
     return GradedPair(
         model=first.model,
         precision=group.wording,

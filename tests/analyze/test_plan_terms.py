@@ -519,6 +519,14 @@ def test_a_larger_cache_may_pass_the_sources_bytes() -> None:
         by_bytes = target.memory_bandwidth_gb_per_s * 1e9 / (mib * 2**20 / 64)
         assert log_roofline(source, target) == pytest.approx(math.log(by_bytes))
         assert log_roofline(source, replace(target, l2_mib=None)) == math.inf
+    # A device that did more than its FLOP/s allow has shown that a sample asks for less of them, not of bytes.
+    goal = profile("L40S")
+    assert goal.memory_bandwidth_gb_per_s is not None and goal.peak_dense_tflops.fp32 is not None
+    by_bytes = math.log(goal.memory_bandwidth_gb_per_s * 1e9 / (2 * 832 * 2**20 / 64))
+    by_flops = by_bytes - math.log(2)
+    counted = source._replace(flops_per_sample=goal.peak_dense_tflops.fp32 * 1e12 / math.exp(by_flops))
+    for reached, ceiling in ((-math.inf, by_flops), (by_flops + 0.1, by_bytes), (by_bytes + 0.1, math.inf)):
+        assert log_roofline(counted, goal, reached) == pytest.approx(ceiling)
     # At 64 samples in 0.64 ms 2,039 GB/s carry 1.3 GB, and 1.98 GB are beyond the A100's own cache of 40 MiB.
     quick = report("A100-SXM4-80GB", result(1e5, per_device_batch_size=64, rank={"profile": step}))
     assert log_roofline(measured_cases([quick])[0], profile("L40S")) == math.inf

@@ -227,7 +227,8 @@ def test_one_or_two_witnesses_never_exclude_half(tmp_path: Path) -> None:
         return pair.predicted / pair.low
 
     far = ("A100-SXM4-80GB", "H100-SXM5-80GB")
-    assert reach_down(*far, "L40S") == pytest.approx(2)
+    # by the root of the sum of the squares: half, and how far they scatter besides
+    assert 2 < reach_down(*far, "L40S") < 2.2
     assert reach_down(*far, "L40S", "V100-SXM2-32GB", "RTX 3090") < 2
     assert reach_down(*far, "L40S", software="MLPerf v4.0") < 2
     near = ("A100-SXM4-80GB", "A100-SXM4-40GB")

@@ -40,8 +40,8 @@ def test_the_gradients_of_a_tensor_used_twice_are_added_in_place_as_autograd_doe
         del middle
         before = len(live.sizes)
         torch.autograd.backward(loss)
-    # The gradients of the loss and of exp; a cosine and the gradient of sin, which is added to that of exp; and
-    # that of the product.
+    # The gradients of the loss and of exp; a cosine and the gradient of sin, which is added to that of exp;
+    # and that of the product.
     assert len(live.sizes) - before == 1 + 3 + 1
     assert live.number(x.grad) == len(live.sizes) - 1  # type: ignore[arg-type]
     assert torch.equal(x.grad, 2 * (torch.exp(2 * x) + torch.cos(2 * x)))  # type: ignore[arg-type]
