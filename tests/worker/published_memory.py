@@ -136,6 +136,15 @@ def simulated_mib(published: Published) -> Iterator[tuple[int, int, int]]:
         yield batch_size, allocator.peak_allocated_bytes // MIB, allocator.reserved_bytes // MIB
 
 
+def line(published: Published, batch_size: int, allocated: int, reserved: int) -> str:
+    """What is printed of one batch size, all but it in MiB."""
+    peak = published.peak_mib[batch_size]
+    return (
+        f"{batch_size:6}  published {peak:6,}  reserved {reserved:6,}  allocated {allocated:6,}  "
+        f"beside what is reserved {peak - reserved:5,} MiB"
+    )
+
+
 def _trace(published: Published, batch_size: int) -> StepTrace:
     with torch.device("meta"):
         model = published.make_model()
@@ -166,12 +175,8 @@ def main() -> None:
     """Print a line for each published peak."""
     for published in PUBLISHED:
         sys.stdout.write(f"{published.what}\n")
-        for batch_size, allocated, reserved in simulated_mib(published):
-            peak = published.peak_mib[batch_size]
-            sys.stdout.write(
-                f"{batch_size:6}  published {peak:6,}  reserved {reserved:6,}  allocated {allocated:6,}  "
-                f"beside what is reserved {peak - reserved:5,} MiB\n"
-            )
+        for simulated in simulated_mib(published):
+            sys.stdout.write(f"{line(published, *simulated)}\n")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchbox.worker.device_memory import MIB, surroundings
-from tests.worker.published_memory import PUBLISHED, Published, simulated_mib
+from tests.worker.published_memory import PUBLISHED, Published, line, simulated_mib
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "memory.md"
 
 DRIVER_KEEPS_MIB = (328, 551)
 """Of an H100 of 80 GB: "Reserved" in listings of `nvidia-smi -q` that others published."""
@@ -13,7 +17,10 @@ DRIVER_KEEPS_MIB = (328, 551)
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda published: published.what)
 def test_published_less_simulated_is_one_number_up_to_the_largest_batch(published: Published) -> None:
-    beside = [published.peak_mib[size] - reserved for size, _, reserved in simulated_mib(published)]
+    simulated = list(simulated_mib(published))
+    page = PAGE.read_text("utf-8")
+    assert all(line(published, *one) in page for one in simulated)
+    beside = [published.peak_mib[size] - reserved for size, _, reserved in simulated]
     assert max(published.peak_mib.values()) > 60_000
     assert max(beside) - min(beside) < 150
 
