@@ -289,7 +289,7 @@ def _combined(rates: Sequence[Rate], errors: Sequence[float]) -> Rate:
 
 
 def under_its_roofline(rate: Rate, device: HardwareProfile | None) -> Rate:
-    """``rate``, measured on ``device``, with its ceiling."""
+    """``rate``, measured on ``device``, with the ceiling that it has not shown to be none."""
     if device is None:
         return rate
     return rate._replace(log_ceiling=log_roofline(rate.source, device, rate.log_rate))

@@ -13,8 +13,8 @@ def log_roofline(source: Measured, target: HardwareProfile, log_reached: float =
     """Its FLOP/s over those of a sample, and its bandwidth over the bytes of a sample, the lower of the two;
     infinite where neither is known.
 
-    One that the target has reached more than, by ``log_reached``, shows that the step does less than was
-    counted: it is no ceiling then, and the other still is.
+    One below ``log_reached``, the logarithm of the samples per second that the target was measured at, shows
+    that the step does less than was counted: it is no ceiling then, and the other still is.
     """
     precision: RatePrecision = source.case.precision
     rates = device_rates(target, precision)

@@ -34,8 +34,8 @@ def surroundings(*, is_gpu: bool, compute_capability: str | None) -> Surrounding
         return Surroundings(Between(resident, resident + 70 * MIB, resident + 300 * MIB), (), is_gpu=False)
     is_hopper_or_later = (major_of(compute_capability) or 0) >= 9
     if is_hopper_or_later:
-        # On an H100, published peaks less what the allocator reserved are 1,183 to 1,303 MiB, see
-        # docs/memory.md, and 328 to 551 of them are the driver's own.
+        # On an H100, published peaks less what the allocator reserves are 1,177 to 1,297 MiB, see
+        # docs/memory.md, and 328 to 551 of them are the driver's own. A guess for what comes after Hopper.
         context = Between(450 * MIB, 750 * MIB, 1000 * MIB)
     else:
         # A guess: with lazy loading, contexts of 250 to 700 MiB are reported.

@@ -29,7 +29,8 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Where a tensor is used twice, autograd adds its second gradient to the first, in place. It does not while
     a mode like this one watches (``can_accumulate_inplace`` in torch/csrc/autograd/input_buffer.cpp), so such
-    a sum is counted as the storage that it would have been made in.
+    a sum is counted as the storage that it would have been made in. So is a sum of a user's own backward pass
+    whose first part is of no more use.
     """
 
     def __init__(self) -> None:
@@ -55,14 +56,16 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _end(self, key: int) -> None:
         number = self._numbers.pop(key)
-        if self._sum is not None and self._sum.first == number and self._is_newest(self._sum.number):
-            # Nothing has begun since, so autograd held the last reference: the sum was made in its place.
-            self._numbers[self._sum.key] = number
-            self.events.remove(self._sum.number)
-            self.sizes.pop()
+        made = self._sum
+        if made is not None and number in (made.first, made.number):
             self._sum = None
-        else:
-            self.events.append(~number)
+            if number == made.first and self._is_newest(made.number):
+                # Nothing was done since, so autograd held the last reference: the sum was made in its place.
+                self._numbers[made.key] = number
+                self.events.remove(made.number)
+                self.sizes.pop()
+                return
+        self.events.append(~number)
 
     def _is_newest(self, number: int) -> bool:
         return number == len(self.sizes) - 1
@@ -71,19 +74,26 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Run the operator and watch what it gives."""
+        self._sum = None
         out = func(*args, **(kwargs or {}))
         self.operators.add(func.__name__.partition(".")[0])
         for leaf in tree_leaves(out):
             if isinstance(leaf, torch.Tensor):
                 self.number(leaf)
-        if func is torch.ops.aten.add.Tensor and torch._C._current_autograd_node() is not None:  # noqa: SLF001
-            self._note_sum(args[0], out)
+        if func is torch.ops.aten.add.Tensor and _autograd_adds():
+            self._note_sum(args[0], args[1], out)
         return out
 
-    def _note_sum(self, first: Tensor, total: Tensor) -> None:
+    def _note_sum(self, first: Tensor, second: Tensor, total: Tensor) -> None:
         first_number, number = self.number(first), self.number(total)
-        if first_number is None or number is None or first_number == number:
+        if first_number is None or number is None or not self._is_newest(number):
             return
-        if self._is_newest(number) and self.sizes[number] == self.sizes[first_number]:
+        # One tensor twice is not the last reference to it.
+        if self.sizes[number] == self.sizes[first_number] and self.number(second) != first_number:
             key = total.untyped_storage()._cdata  # noqa: SLF001
             self._sum = _Sum(key, number, first_number)
+
+
+def _autograd_adds() -> bool:
+    """Whether a backward pass is under way and nothing is recomputed in it: then gradients are wanted."""
+    return torch._C._current_autograd_node() is not None and not torch.is_grad_enabled()  # noqa: SLF001

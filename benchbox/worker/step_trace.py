@@ -20,11 +20,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 from benchbox.schema import Case
+from benchbox.worker.gpu_kernels import gpu_kernels
 from benchbox.worker.live_storages import LiveStorages
 from benchbox.worker.models import build_model
 
 LOW_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_LARGEST_HEAD = 256  # of flash attention
 MAX_TRACED_MICRO_BATCHES = 3  # the second adds to gradients that stand, and further ones do the same again
 
 Kind = Literal["parameter", "gradient", "optimizer", "batch", "saved", "temporary", "elsewhere"]
@@ -221,7 +221,11 @@ class _Tracer:
         if self._setup.casts_model:
             return functional.cross_entropy(self._module(inputs.to(dtype)).float(), targets)
         with torch.autocast("cpu", dtype):
-            return functional.cross_entropy(self._module(inputs), targets)
+            logits = self._module(inputs)
+            if not self._setup.as_gpu:
+                return functional.cross_entropy(logits, targets)
+        # A GPU's autocast leaves the logarithms in the low precision, and converts them for the loss.
+        return functional.nll_loss(logits.log_softmax(1).float(), targets)
 
     @contextlib.contextmanager
     def _watch_saved(self) -> Iterator[None]:
@@ -233,57 +237,6 @@ class _Tracer:
 
         with saved_tensors_hooks(pack, lambda tensor: tensor):
             yield
-
-
-@contextlib.contextmanager
-def gpu_kernels() -> Iterator[None]:
-    """Dropout and attention with the kernels of a GPU: a mask has one byte an element, and no matrix of
-    attention is kept.
-
-    Put in place of the functions, because recomputation in the backward pass must find them as well, and
-    modes that watch functions are off there.
-    """
-    on_cpu = functional.dropout, functional.scaled_dot_product_attention
-
-    def dropout(
-        input: Tensor,  # noqa: A002 - torch's name
-        p: float = 0.5,
-        training: bool = True,
-        inplace: bool = False,
-    ) -> Tensor:
-        if not training or inplace or not 0 < p < 1:
-            return on_cpu[0](input, p, training, inplace)
-        return torch.native_dropout(input, p, True)[0]
-
-    def attention(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        *,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        # Without dropout a CPU has such a kernel, too. What these do not take is left to the CPU's.
-        takes = 0 < dropout_p < 1 and attn_mask is None and not enable_gqa
-        if not takes or query.dim() != 4 or query.shape[-1] > _LARGEST_HEAD:
-            return on_cpu[1](
-                query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-            )
-        if query.dtype == torch.float32:
-            kernel = torch.ops.aten._scaled_dot_product_efficient_attention  # noqa: SLF001
-            return kernel(query, key, value, None, True, dropout_p, is_causal)[0]  # type: ignore[no-any-return]
-        kernel = torch.ops.aten._scaled_dot_product_flash_attention  # noqa: SLF001
-        return kernel(query, key, value, dropout_p, is_causal)[0]  # type: ignore[no-any-return]
-
-    functional.dropout = dropout
-    functional.scaled_dot_product_attention = attention  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        functional.dropout, functional.scaled_dot_product_attention = on_cpu
 
 
 def sorted_ends(events: tuple[int, ...], *borders: int) -> tuple[int, ...]:
