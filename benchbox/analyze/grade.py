@@ -155,6 +155,9 @@ def _why_nothing(usable: Sequence[UsableRow], unusable: Sequence[LeftOut], refus
         return alone
     commonest = max(unusable, key=lambda entry: entry.num)
     lost = f"{commonest.num} rows left out: {commonest.reason} ({commonest.example})"
+    others = sum(entry.num for entry in unusable) - commonest.num
+    if others:
+        lost += f"; {others} more for {len(unusable) - 1} other reason{'s' if len(unusable) > 2 else ''}"
     return f"{alone}; {lost}" if usable else lost
 
 

@@ -12,7 +12,7 @@ import io
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,13 +62,20 @@ def _root(
     """Benchmark neural-network training on the hardware you have, and get a report you can trust."""
 
 
+# What a command line that cannot be parsed raises: click's, or typer's own copy of it, by version.
+_UsageError = typer.BadParameter.__base__
+
+
 def main() -> None:
     """Entry point: turns errors meant for the user into one line and exit code 2."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # ends like Ctrl-C, with a valid report
     _print_anything()
     try:
-        app()
+        raise SystemExit(app(standalone_mode=False))
+    except _UsageError as error:  # type: ignore[misc]
+        _tell_usage(error)
+        raise SystemExit(2) from None
     except BenchboxError as error:
         print(f"benchbox: {_one_line(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -80,6 +87,16 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder that may not be written to
         print(f"benchbox: {_one_line(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _tell_usage(error: Any) -> None:
+    message = error.format_message()
+    if "\n" in message:  # a command without anything, which is answered with its help
+        print(message, file=sys.stderr)
+        return
+    command = error.ctx.command_path if error.ctx is not None else "benchbox"
+    told = message.replace("Value error, ", "").rstrip(".")
+    print(f"{command}: {_one_line(told)}; see {command} --help", file=sys.stderr)
 
 
 def _print_anything() -> None:

@@ -89,7 +89,7 @@ def checked_job(job: PlanJob) -> tuple[PlanJob, int, float | None]:
         raise BadInputError(f"the job has {samples} samples; give between 1 and {2**48}")
     counts = tuple(sorted(set(job.counts)))
     if not counts or counts[-1] > MAX_COUNT or len(counts) > MAX_COUNTS:
-        raise BadInputError(f"--counts: give at most {MAX_COUNTS} whole numbers from 1 to {MAX_COUNT}")
+        raise BadInputError(f"--counts: give 1 to {MAX_COUNTS} whole numbers from 1 to {MAX_COUNT}")
     deadline_s = None if job.deadline is None else read_duration(job.deadline)
     return replace(job, counts=counts), samples, deadline_s
 
@@ -130,7 +130,9 @@ def read_counts(text: str) -> tuple[int, ...]:
         match = re.fullmatch(r"\s*(\d{1,6})(?:-(\d{1,6}))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= first <= last <= MAX_COUNT:
-            raise BadInputError(f"--counts: {quoted(text)}; give whole numbers from 1, e.g. 1,2,4 or 1-64")
+            raise BadInputError(
+                f"--counts: {quoted(text)}; give whole numbers from 1 to {MAX_COUNT}, e.g. 1,2,4 or 1-64"
+            )
         counts.extend(range(first, last + 1))
     return tuple(counts)
 

@@ -27,7 +27,7 @@ _FP32 = 4
 _FP32_WEIGHTS_AND_ADAM = 12
 # Fitted to the runs in docs/memory.md: what DeepSpeed imports, and how many copies gloo makes of weights that
 # are gathered and gradients that are scattered.
-_DEEPSPEED_BYTES = Between(80 * MIB, 150 * MIB, 350 * MIB)
+_DEEPSPEED_BYTES = Between(40 * MIB, 150 * MIB, 350 * MIB)
 _GLOO_COPIES = (0, 5, 9)
 _NOTHING = Between(0, 0, 0)
 
