@@ -269,6 +269,22 @@ class TestBadInput:
         assert_refused(benchbox(*arguments.split(), cwd=tmp_path), told)
         assert content(tmp_path) == {}
 
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            ("nope", "benchbox: No such command 'nope'; see benchbox --help"),
+            ("run", "benchbox run: Missing argument 'suite'; see benchbox run --help"),
+            ("run quick --nope", "benchbox run: No such option: --nope"),
+            ("plan --samples 1e6 report.json", "benchbox plan: Invalid value for '--samples': "),
+            ("grade --format xml table.csv", "'xml' is not one of 'terminal', "),
+        ],
+    )
+    def test_what_the_parser_refuses_is_one_line(self, arguments: str, told: str, tmp_path: Path) -> None:
+        done = benchbox(*arguments.split(), cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = done.stderr.splitlines()
+        assert told in line
+
     def test_a_device_that_is_not_there_is_one_line_and_nothing_is_written(self, tmp_path: Path) -> None:
         suite = write_suite(tmp_path)
         before = content(tmp_path)

@@ -69,12 +69,12 @@ def parse_bytes(text: str) -> int:
     """``8GiB``, ``512 MB`` or a plain number of bytes.
 
     Raises:
-        BadInputError: it is none of these, or less than a megabyte, as with a forgotten unit.
+        BadInputError: it is none of these, or nothing.
     """
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMG]?i?B|)", text.strip(), re.IGNORECASE | re.ASCII)
     unit = None if match is None else _UNITS.get(match[2].upper())
     num_bytes = 0 if match is None or unit is None else int(float(match[1]) * unit)
-    if not 10**6 <= num_bytes < 2**48:
+    if not 0 < num_bytes < 2**48:
         raise BadInputError(f"--memory-limit: {text!r} is no amount of memory; write e.g. 8GiB or 512MiB")
     return num_bytes
 
