@@ -2,7 +2,8 @@
 
 A build of torch without CUDA cannot hold fake CUDA tensors (autograd asks for the device's guard), so every
 trace is of fake CPU tensors. What a GPU does otherwise is put in: dropout keeps a mask of booleans, attention
-runs in one kernel whatever its dropout, and a batch from the host is copied.
+has the kernel that a GPU would choose, autocast has the loss's logarithms in the low precision, and a batch
+from the host is copied.
 """
 
 from __future__ import annotations
