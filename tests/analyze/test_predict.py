@@ -19,6 +19,7 @@ from benchbox.analyze.predict_interval import (
 )
 from benchbox.analyze.predict_model import Family, Workload, grid, log_rates, model_family
 from benchbox.analyze.predict_rates import DeviceRates, RatePrecision, device_rates, link_gb_per_s
+from benchbox.errors import BadInputError
 from benchbox.plan.hardware import load_profiles
 from benchbox.plan.throughput_table import read_throughput_table
 from benchbox.schema import (
@@ -43,6 +44,19 @@ def rates(name: str) -> DeviceRates:
     found = device_rates(profile(name), "fp16")
     assert isinstance(found, DeviceRates)
     return found
+
+
+@pytest.mark.parametrize(
+    ("gpus", "others"), [(["T4"], ""), (["T4", "NOPE"], "1 more for 1 other reason"), ([], "no two devices")]
+)
+def test_a_table_with_nothing_to_grade_says_why_and_how_much_more_there_is(
+    gpus: list[str], others: str, tmp_path: Path
+) -> None:
+    rows = [*(row("L40S", rate) for rate in ([-1, -2] if gpus else [1])), *(row(gpu, 1) for gpu in gpus)]
+    with pytest.raises(BadInputError, match=r"^table\.csv: nothing to grade: .*") as caught:
+        graded(rows, tmp_path)
+    assert others in str(caught.value)
+    assert ("2 rows left out: `throughput_samples_per_s`" in str(caught.value)) == bool(gpus)
 
 
 def test_rates_that_follow_two_rooflines_are_foretold_well(tmp_path: Path) -> None:
