@@ -90,7 +90,7 @@ def test_the_table_is_long_enough_for_nineteen_of_twenty() -> None:
 def test_a_short_run_is_never_wrong_while_it_is_sure(short_results: Results, name: str) -> None:
     never_sure_and_wrong(short_results, name)
     found, injected = short_results.of(name), TABLE[name]
-    if injected.plain:
+    if injected.plain and not found.is_disturbed(injected):  # ``unknown`` is right under somebody else's work
         assert found.is_right(injected), show(found)
 
 

@@ -64,6 +64,8 @@ class ZeroEngine(Engine):
     def __init__(self, case: Case, device: torch.device, import_dirs: tuple[str, ...]) -> None:
         super().__init__(case, device)
         deepspeed = import_quietly()
+        if device.type == "cuda":
+            tell_free_memory(deepspeed.accelerator.get_accelerator())
         self._dtype = AUTOCAST_DTYPE.get(case.precision, torch.float32)
         config = deepspeed_config(case)
         model = build_model(case, import_dirs)
@@ -153,6 +155,15 @@ def import_quietly() -> Any:
     deepspeed.ops.__compatible_ops__ = {}
     _import_muon()
     return deepspeed
+
+
+def tell_free_memory(accelerator: Any) -> None:
+    """Have torch say how much of a GPU's memory is free, which stages 1 and 2 ask when they flatten weights.
+
+    DeepSpeed 0.19 asks NVML for a device by number, and reads ``CUDA_VISIBLE_DEVICES`` as numbers to find it:
+    a name there, which says for certain what device is meant, is a ``ValueError``.
+    """
+    accelerator.available_memory = lambda device_index=None: torch.cuda.mem_get_info(device_index)[0]
 
 
 def _import_muon() -> None:
